@@ -1,0 +1,143 @@
+/*
+ * wire.h
+ *		The mirror protocol of doc/protocol.md: key names, stream entries, nonces, answers.
+ *
+ * Worker and node both build and read through these functions, so that the
+ * format has one definition. Everything works on caller-owned memory. Names
+ * point into the caller's bytes; nothing is NUL-terminated unless the type is char[].
+ */
+#ifndef SESSAUTH_CORE_WIRE_H
+#define SESSAUTH_CORE_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "digest.h"
+#include "encoding.h"
+#include "token.h"
+
+#define SA_PREFIX_MAX		64		/* bytes of a key prefix: printable ASCII without spaces */
+#define SA_REDIS_KEY_SIZE	(SA_PREFIX_MAX + 32 + SA_PCT_SIZE(SA_TENANT_ID_MAX) + SA_PCT_SIZE(SA_USER_ID_MAX))
+#define SA_NODE_NAME_MAX	64
+#define SA_NODE_ID_SIZE		(SA_NODE_NAME_MAX + 1 + 32 + 1)
+#define SA_NONCE_SIZE		33		/* 32 hex digits and NUL */
+#define SA_LINE_SIZE		512		/* a nonce or answer value */
+
+/* --- names (each writes a NUL and returns the length; out holds SA_REDIS_KEY_SIZE) --- */
+
+extern size_t sa_name_user_epoch(const char *prefix, const char *tid, size_t tidlen,
+								 const char *uid, size_t uidlen, char *out);
+extern size_t sa_name_tenant_epoch(const char *prefix, const char *tid, size_t tidlen, char *out);
+extern size_t sa_name_session(const char *prefix, const char *tid, size_t tidlen, const char *sid, char *out);
+extern size_t sa_name_stream(const char *prefix, char *out);	/* sessauth:revocations */
+extern size_t sa_name_mirror(const char *prefix, char *out);	/* sessauth:mirror */
+extern size_t sa_name_nodes(const char *prefix, char *out); /* sessauth:nodes */
+extern size_t sa_name_answers(const char *prefix, char *out);	/* sessauth:answers */
+
+extern bool sa_prefix_valid(const char *prefix);
+extern bool sa_node_name_valid(const char *name, size_t len);
+
+/* --- values of keys --- */
+
+extern bool sa_epoch_mac(const unsigned char link[SA_KEY_LEN], const char *key, int64_t epoch,
+						 char out[SA_MAC_TEXT_LEN + 1]);
+extern bool sa_session_mac(const unsigned char link[SA_KEY_LEN], const char *key, const char *uid, size_t uidlen,
+						   int64_t epoch, int64_t tepoch, int64_t exp, const char *state, int64_t version,
+						   char out[SA_MAC_TEXT_LEN + 1]);
+
+/* --- stream --- */
+
+typedef enum SaKind
+{
+	SA_KIND_SESSION,
+	SA_KIND_USER,
+	SA_KIND_TENANT,
+	SA_KIND_KEY,
+	SA_KIND_BEAT
+} SaKind;
+
+extern const char *sa_kind_name(SaKind kind);
+extern bool sa_kind_parse(const char *name, size_t len, SaKind *kind);
+
+/*
+ * One stream entry. For a beat, n is the number of the last revocation
+ * before it, b and low are set, and the members about a revocation are empty or 0.
+ */
+typedef struct SaEntry
+{
+	char		g[SA_UUID_SIZE];
+	int64_t		n;
+	SaKind		kind;
+	char		tid[SA_TENANT_ID_MAX + 1];
+	char		uid[SA_USER_ID_MAX + 1];
+	char		sid[SA_UUID_SIZE];
+	char		kid[128];
+	int64_t		epoch;
+	int64_t		eid;
+	int64_t		at;				/* unix ms */
+	int64_t		until;			/* unix ms */
+	int64_t		b;
+	int64_t		low;
+} SaEntry;
+
+#define SA_ENTRY_FIELDS		12		/* of a revocation; a beat has SA_BEAT_FIELDS */
+#define SA_BEAT_FIELDS		7
+#define SA_ENTRY_ARGS		(SA_ENTRY_FIELDS * 2)
+
+/*
+ * The field names and values of an entry as Redis arguments, MAC last. The
+ * bytes live in *store, which must outlive args. Returns the number of
+ * arguments, 0 when OpenSSL fails. The MAC is args[count - 1].
+ */
+typedef struct SaEntryStore
+{
+	char		numbers[6][24];
+	char		mac[SA_MAC_TEXT_LEN + 1];
+} SaEntryStore;
+
+extern size_t sa_entry_args(const unsigned char link[SA_KEY_LEN], const char *stream_key, const SaEntry *entry,
+							SaEntryStore *store, SaField args[SA_ENTRY_ARGS]);
+
+/*
+ * Reads an entry from its fields (names and values alternating, any order).
+ * False when a field is missing, repeated or not in canonical form, or the MAC is wrong. Unknown extra fields
+ * make it false as well: they are not covered by the MAC.
+ */
+extern bool sa_entry_read(const unsigned char link[SA_KEY_LEN], const char *stream_key,
+						  const SaField *args, size_t nargs, SaEntry *out);
+
+/* --- lease --- */
+
+typedef struct SaNonce
+{
+	char		nonce[SA_NONCE_SIZE];
+	int64_t		max_staleness;	/* ms */
+	char		g[SA_UUID_SIZE];	/* empty: nothing applied yet ("-" on the wire) */
+	int64_t		n;
+} SaNonce;
+
+typedef struct SaAnswer
+{
+	char		nonce[SA_NONCE_SIZE];
+	char		g[SA_UUID_SIZE];
+	int64_t		n;
+	int64_t		low;
+	int64_t		b;
+	int64_t		at;				/* unix ms */
+} SaAnswer;
+
+/* Writers: out holds SA_LINE_SIZE; return the length, 0 when OpenSSL fails. Readers: false unless canonical and authentic. */
+extern size_t sa_nonce_write(const unsigned char link[SA_KEY_LEN], const char *nodes_key, const char *node,
+							 const SaNonce *nonce, char *out);
+extern bool sa_nonce_read(const unsigned char link[SA_KEY_LEN], const char *nodes_key, const char *node, size_t nodelen,
+						  const char *line, size_t len, SaNonce *out);
+extern size_t sa_answer_write(const unsigned char link[SA_KEY_LEN], const char *answers_key, const char *node,
+							  const SaAnswer *answer, char *out);
+extern bool sa_answer_read(const unsigned char link[SA_KEY_LEN], const char *answers_key, const char *node,
+						   const char *line, size_t len, SaAnswer *out);
+
+/* Strict decimal: no sign, no leading zero, below 2^63. */
+extern bool sa_number_parse(const char *text, size_t len, int64_t *out);
+
+#endif							/* SESSAUTH_CORE_WIRE_H */
