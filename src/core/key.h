@@ -31,7 +31,13 @@ extern bool sa_alg_parse(const char *name, size_t len, SaAlg *alg);
 /* All constructors return NULL on failure; the caller frees with sa_key_free (NULL is fine). */
 extern SaKey *sa_key_generate(SaAlg alg);
 extern SaKey *sa_key_from_private_der(SaAlg alg, const void *der, size_t len);	/* PKCS #8 */
-extern SaKey *sa_key_from_jwk(const char *json, size_t len);	/* public members only; "alg" optional, "kty"/"crv" decide */
+
+/*
+ * From a public JWK. "kty" and "crv" decide on the algorithm; "alg", "use" and
+ * "key_ops" may be missing but must not contradict. A JWK with a private
+ * member "d" is refused: whoever could read it could sign with it.
+ */
+extern SaKey *sa_key_from_jwk(const char *json, size_t len);
 extern void sa_key_free(SaKey *key);
 
 extern SaAlg sa_key_alg(const SaKey *key);
@@ -49,10 +55,14 @@ extern bool sa_key_thumbprint(const SaKey *key, char out[SA_KID_LEN + 1]);
 extern bool sa_key_sign(const SaKey *key, const void *msg, size_t len, unsigned char *sig, size_t *siglen);
 extern bool sa_key_verify(const SaKey *key, const void *msg, size_t len, const unsigned char *sig, size_t siglen);
 
+/* The same for callers who must not take "could not check" for "forged": 1 genuine, 0 not, -1 OpenSSL ran out of memory. */
+extern int sa_key_check(const SaKey *key, const void *msg, size_t len, const unsigned char *sig, size_t siglen);
+
 /*
  * A set of public keys by kid (RFC 7517, section 5). Members whose kty or crv
- * is unknown are skipped, as the RFC asks; a member without kid is skipped.
- * NULL when the text is no JWK set. At most 256 keys, 256 KiB.
+ * is unknown or whose key is unusable are skipped, as the RFC asks; a member without kid is skipped.
+ * NULL when the text is no JWK set, or when two usable keys have the same kid: which of them a
+ * token meant would depend on the reader. At most 256 keys, 256 KiB.
  */
 typedef struct SaKeySet SaKeySet;
 

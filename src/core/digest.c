@@ -1,0 +1,134 @@
+/*
+ * digest.c
+ *		Hashes, MACs over framed fields, random bytes, comparison and wiping.
+ *
+ * A MAC's input is put together in one piece and hashed by a one-shot call:
+ * for the few hundred bytes of a stream entry the set-up of a context costs
+ * more than the hashing, and a context is one more thing to free on every path.
+ */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+
+#include "digest.h"
+#include "encoding.h"
+
+#define FRAME_LEN		4
+#define ON_STACK		1536	/* more than any stream entry, key or answer needs */
+
+static bool frame_size(const SaField *fields, size_t nfields, size_t *size);
+static void frame_write(const SaField *fields, size_t nfields, unsigned char *out);
+
+bool
+sa_sha256(const void *data, size_t len, unsigned char out[SA_DIGEST_LEN])
+{
+	if (EVP_Digest(len > 0 ? data : "", len, out, NULL, EVP_sha256(), NULL) == 1)
+		return true;
+	ERR_clear_error();
+	return false;
+}
+
+bool
+sa_mac(const unsigned char key[SA_KEY_LEN], const SaField *fields, size_t nfields,
+	   unsigned char out[SA_DIGEST_LEN])
+{
+	unsigned char buffer[ON_STACK];
+	unsigned char *framed = buffer;
+	unsigned int outlen = 0;
+	size_t		size;
+	bool		ok;
+
+	if (!frame_size(fields, nfields, &size))
+		return false;
+	if (size > sizeof(buffer))
+	{
+		framed = malloc(size);
+		if (framed == NULL)
+			return false;
+	}
+	frame_write(fields, nfields, framed);
+
+	ok = HMAC(EVP_sha256(), key, SA_KEY_LEN, framed, size, out, &outlen) != NULL && outlen == SA_DIGEST_LEN;
+	if (!ok)
+		ERR_clear_error();
+
+	/* A field may be the secret of a refresh token. */
+	sa_wipe(framed, size);
+	if (framed != buffer)
+		free(framed);
+	return ok;
+}
+
+/* Bytes of all frames; false when a length does not fit its frame. */
+static bool
+frame_size(const SaField *fields, size_t nfields, size_t *size)
+{
+	*size = 0;
+	for (size_t i = 0; i < nfields; i++)
+	{
+		if (fields[i].len > INT_MAX || *size > INT_MAX)
+			return false;
+		*size += FRAME_LEN + fields[i].len;
+	}
+	return *size <= INT_MAX;
+}
+
+static void
+frame_write(const SaField *fields, size_t nfields, unsigned char *out)
+{
+	for (size_t i = 0; i < nfields; i++)
+	{
+		size_t		len = fields[i].len;
+
+		*out++ = (unsigned char) (len >> 24 & 0xff);
+		*out++ = (unsigned char) (len >> 16 & 0xff);
+		*out++ = (unsigned char) (len >> 8 & 0xff);
+		*out++ = (unsigned char) (len & 0xff);
+		if (len > 0)
+			memcpy(out, fields[i].data, len);
+		out += len;
+	}
+}
+
+bool
+sa_mac_text(const unsigned char key[SA_KEY_LEN], const SaField *fields, size_t nfields,
+			char out[SA_MAC_TEXT_LEN + 1])
+{
+	unsigned char mac[SA_DIGEST_LEN];
+
+	if (!sa_mac(key, fields, nfields, mac))
+	{
+		out[0] = '\0';
+		return false;
+	}
+	(void) sa_b64url_encode(mac, sizeof(mac), out);
+	return true;
+}
+
+bool
+sa_random(void *out, size_t len)
+{
+	if (len <= INT_MAX && RAND_bytes(out, (int) len) == 1)
+		return true;
+	ERR_clear_error();
+	return false;
+}
+
+bool
+sa_equal(const void *a, const void *b, size_t len)
+{
+	return CRYPTO_memcmp(a, b, len) == 0;
+}
+
+void
+sa_wipe(void *p, size_t len)
+{
+	if (p != NULL)
+		OPENSSL_cleanse(p, len);
+}

@@ -1,0 +1,278 @@
+/*
+ * encoding.c
+ *		Text forms of bytes: base64url, hex, percent-encoding, UUID.
+ *
+ * Decoders accept exactly what the encoders write (hex in a key file excepted),
+ * so that two texts never stand for the same bytes: texts are compared, hashed
+ * and MACed all over the place.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#include "encoding.h"
+
+static const char b64url_digits[64] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char hex_lower[16] = "0123456789abcdef";
+static const char hex_upper[16] = "0123456789ABCDEF";
+
+static int	b64url_value(unsigned char c);
+static int	hex_value(unsigned char c);
+static bool pct_is_plain(unsigned char c);
+static size_t utf8_length(const unsigned char *p, size_t left);
+
+size_t
+sa_b64url_encode(const void *in, size_t len, char *out)
+{
+	const unsigned char *p = in;
+	char	   *o = out;
+
+	for (; len >= 3; p += 3, len -= 3)
+	{
+		*o++ = b64url_digits[p[0] >> 2];
+		*o++ = b64url_digits[(p[0] & 0x03) << 4 | p[1] >> 4];
+		*o++ = b64url_digits[(p[1] & 0x0f) << 2 | p[2] >> 6];
+		*o++ = b64url_digits[p[2] & 0x3f];
+	}
+	if (len > 0)
+	{
+		unsigned char second = len == 2 ? p[1] : 0;
+
+		*o++ = b64url_digits[p[0] >> 2];
+		*o++ = b64url_digits[(p[0] & 0x03) << 4 | second >> 4];
+		if (len == 2)
+			*o++ = b64url_digits[(second & 0x0f) << 2];
+	}
+	*o = '\0';
+	return (size_t) (o - out);
+}
+
+bool
+sa_b64url_decode(const char *in, size_t len, void *out, size_t outsize, size_t *outlen)
+{
+	unsigned char *o = out;
+	uint32_t	bits = 0;
+	unsigned	nbits = 0;
+	size_t		n = 0;
+
+	*outlen = 0;
+	if (len % 4 == 1 || len / 4 * 3 + (len % 4) * 3 / 4 > outsize)
+		return false;
+
+	for (size_t i = 0; i < len; i++)
+	{
+		int			value = b64url_value((unsigned char) in[i]);
+
+		if (value < 0)
+			return false;
+		bits = (bits << 6 | (uint32_t) value) & 0xfff;
+		nbits += 6;
+		if (nbits >= 8)
+		{
+			nbits -= 8;
+			o[n++] = (unsigned char) (bits >> nbits);
+		}
+	}
+
+	/* Unused bits that are not zero would be a second text for the same bytes. */
+	if ((bits & ((1u << nbits) - 1)) != 0)
+		return false;
+	*outlen = n;
+	return true;
+}
+
+static int
+b64url_value(unsigned char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	if (c == '-')
+		return 62;
+	if (c == '_')
+		return 63;
+	return -1;
+}
+
+size_t
+sa_hex_encode(const void *in, size_t len, char *out)
+{
+	const unsigned char *p = in;
+
+	for (size_t i = 0; i < len; i++)
+	{
+		out[i * 2] = hex_lower[p[i] >> 4];
+		out[i * 2 + 1] = hex_lower[p[i] & 0x0f];
+	}
+	out[len * 2] = '\0';
+	return len * 2;
+}
+
+bool
+sa_hex_decode(const char *in, size_t len, void *out, size_t outlen)
+{
+	unsigned char *o = out;
+
+	if (len % 2 != 0 || len / 2 != outlen)
+		return false;
+	for (size_t i = 0; i < outlen; i++)
+	{
+		int			high = hex_value((unsigned char) in[i * 2]);
+		int			low = hex_value((unsigned char) in[i * 2 + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		o[i] = (unsigned char) (high << 4 | low);
+	}
+	return true;
+}
+
+static int
+hex_value(unsigned char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+size_t
+sa_pct_encode(const void *in, size_t len, char *out)
+{
+	const unsigned char *p = in;
+	char	   *o = out;
+
+	for (size_t i = 0; i < len; i++)
+	{
+		if (pct_is_plain(p[i]))
+			*o++ = (char) p[i];
+		else
+		{
+			*o++ = '%';
+			*o++ = hex_upper[p[i] >> 4];
+			*o++ = hex_upper[p[i] & 0x0f];
+		}
+	}
+	*o = '\0';
+	return (size_t) (o - out);
+}
+
+/* Not isalnum: that one depends on the locale. */
+static bool
+pct_is_plain(unsigned char c)
+{
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+		c == '-' || c == '.' || c == '_' || c == '~' || c == '@' || c == '+';
+}
+
+void
+sa_uuid_encode(const unsigned char *uuid, char *out)
+{
+	for (int i = 0; i < 16; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*out++ = '-';
+		*out++ = hex_lower[uuid[i] >> 4];
+		*out++ = hex_lower[uuid[i] & 0x0f];
+	}
+	*out = '\0';
+}
+
+bool
+sa_uuid_decode(const char *in, size_t len, unsigned char *uuid)
+{
+	unsigned char bytes[16];
+	size_t		pos = 0;
+
+	if (len != SA_UUID_SIZE - 1)
+		return false;
+	for (int i = 0; i < 16; i++)
+	{
+		int			high;
+		int			low;
+
+		if ((i == 4 || i == 6 || i == 8 || i == 10) && in[pos++] != '-')
+			return false;
+		high = hex_value((unsigned char) in[pos]);
+		low = hex_value((unsigned char) in[pos + 1]);
+		if (high < 0 || low < 0)
+			return false;
+		/* Upper case would be a second name of the same session. */
+		if ((in[pos] >= 'A' && in[pos] <= 'F') || (in[pos + 1] >= 'A' && in[pos + 1] <= 'F'))
+			return false;
+		bytes[i] = (unsigned char) (high << 4 | low);
+		pos += 2;
+	}
+	memcpy(uuid, bytes, sizeof(bytes));
+	return true;
+}
+
+bool
+sa_text_is_clean(const void *in, size_t len)
+{
+	const unsigned char *p = in;
+
+	while (len > 0)
+	{
+		size_t		n = utf8_length(p, len);
+
+		if (n == 0)
+			return false;
+		if (n == 1 && (p[0] < 0x20 || p[0] == 0x7f))
+			return false;
+		if (n == 2 && p[0] == 0xc2 && p[1] <= 0x9f)
+			return false;
+		p += n;
+		len -= n;
+	}
+	return true;
+}
+
+/*
+ * Bytes of the character at p, 0 when it is not one. The bounds of the second byte
+ * (RFC 3629, section 4) keep out overlong forms, surrogates and what is above U+10FFFF.
+ */
+static size_t
+utf8_length(const unsigned char *p, size_t left)
+{
+	unsigned char low = 0x80;
+	unsigned char high = 0xbf;
+	size_t		n;
+
+	if (p[0] <= 0x7f)
+		return 1;
+	if (p[0] >= 0xc2 && p[0] <= 0xdf)
+		n = 2;
+	else if (p[0] >= 0xe0 && p[0] <= 0xef)
+	{
+		n = 3;
+		if (p[0] == 0xe0)
+			low = 0xa0;
+		else if (p[0] == 0xed)
+			high = 0x9f;
+	}
+	else if (p[0] >= 0xf0 && p[0] <= 0xf4)
+	{
+		n = 4;
+		if (p[0] == 0xf0)
+			low = 0x90;
+		else if (p[0] == 0xf4)
+			high = 0x8f;
+	}
+	else
+		return 0;
+
+	if (left < n || p[1] < low || p[1] > high)
+		return 0;
+	for (size_t i = 2; i < n; i++)
+	{
+		if (p[i] < 0x80 || p[i] > 0xbf)
+			return 0;
+	}
+	return n;
+}

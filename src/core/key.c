@@ -1,0 +1,353 @@
+/*
+ * key.c
+ *		Signing keys: generate, store, sign and verify. JWKs are in key_jwk.c.
+ *
+ * The OpenSSL key is made once, when the SaKey is; signing and verifying only
+ * set up a context around it, because decoding costs many times a signature
+ * in OpenSSL 3. Contexts are never kept: a key is shared by threads.
+ */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/ec.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+
+#include "digest.h"
+#include "key.h"
+#include "key_internal.h"
+
+#define RSA_BITS_NEW	3072
+#define RSA_BITS_MIN	2048
+#define RSA_BITS_MAX	(SA_SIGNATURE_MAX * 8)
+
+static const char *const alg_names[] = {
+	[SA_ALG_ES256] = "ES256",
+	[SA_ALG_EDDSA] = "EdDSA",
+	[SA_ALG_RS256] = "RS256"
+};
+
+static bool pkey_fits(SaAlg alg, const EVP_PKEY *pkey);
+static bool rsa_fits(const EVP_PKEY *pkey);
+static EVP_PKEY *pkey_from_der(const unsigned char *der, size_t len);
+static bool raw_from_ecdsa_der(const unsigned char *der, size_t len, unsigned char raw[EC_COORDINATE_LEN * 2]);
+static size_t ecdsa_der_from_raw(const unsigned char raw[EC_COORDINATE_LEN * 2], unsigned char *der);
+static size_t der_integer(const unsigned char *number, unsigned char *der);
+static bool queue_says_no_memory(void);
+
+const char *
+sa_alg_name(SaAlg alg)
+{
+	return alg_names[alg];
+}
+
+bool
+sa_alg_parse(const char *name, size_t len, SaAlg *alg)
+{
+	for (size_t i = 0; i < sizeof(alg_names) / sizeof(alg_names[0]); i++)
+	{
+		if (strlen(alg_names[i]) == len && memcmp(alg_names[i], name, len) == 0)
+		{
+			*alg = (SaAlg) i;
+			return true;
+		}
+	}
+	return false;
+}
+
+SaKey *
+sa_key_generate(SaAlg alg)
+{
+	EVP_PKEY   *pkey = NULL;
+	SaKey	   *key;
+
+	switch (alg)
+	{
+		case SA_ALG_ES256:
+			pkey = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+			break;
+		case SA_ALG_EDDSA:
+			pkey = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+			break;
+		case SA_ALG_RS256:
+			pkey = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t) RSA_BITS_NEW);
+			break;
+	}
+	key = sa_key_wrap(alg, pkey, true);
+	ERR_clear_error();
+	return key;
+}
+
+SaKey *
+sa_key_wrap(SaAlg alg, EVP_PKEY *pkey, bool can_sign)
+{
+	SaKey	   *key;
+
+	if (pkey == NULL)
+		return NULL;
+	key = pkey_fits(alg, pkey) ? calloc(1, sizeof(*key)) : NULL;
+	if (key == NULL)
+	{
+		EVP_PKEY_free(pkey);
+		return NULL;
+	}
+	key->alg = alg;
+	key->can_sign = can_sign;
+	key->pkey = pkey;
+	if (alg != SA_ALG_EDDSA)
+	{
+		key->md = EVP_MD_fetch(NULL, "SHA256", NULL);
+		if (key->md == NULL)
+		{
+			sa_key_free(key);
+			return NULL;
+		}
+	}
+	return key;
+}
+
+static bool
+pkey_fits(SaAlg alg, const EVP_PKEY *pkey)
+{
+	char		group[64];
+
+	switch (alg)
+	{
+		case SA_ALG_ES256:
+			return EVP_PKEY_is_a(pkey, "EC") &&
+				EVP_PKEY_get_group_name(pkey, group, sizeof(group), NULL) == 1 &&
+				strcmp(group, SN_X9_62_prime256v1) == 0;
+		case SA_ALG_EDDSA:
+			return EVP_PKEY_is_a(pkey, "ED25519");
+		case SA_ALG_RS256:
+			/* Not RSA-PSS, which OpenSSL counts as a type of its own. */
+			return EVP_PKEY_is_a(pkey, "RSA") && rsa_fits(pkey);
+	}
+	return false;
+}
+
+static bool
+rsa_fits(const EVP_PKEY *pkey)
+{
+	BIGNUM	   *n = NULL;
+	BIGNUM	   *e = NULL;
+	bool		ok;
+
+	ok = EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_N, &n) == 1 &&
+		EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_E, &e) == 1 &&
+		BN_num_bits(n) >= RSA_BITS_MIN && BN_num_bits(n) <= RSA_BITS_MAX && BN_is_odd(n) &&
+		BN_num_bits(e) >= 2 && BN_num_bits(e) <= RSA_EXPONENT_BITS_MAX && BN_is_odd(e);
+	BN_free(n);
+	BN_free(e);
+	return ok;
+}
+
+SaKey *
+sa_key_from_private_der(SaAlg alg, const void *der, size_t len)
+{
+	SaKey	   *key = sa_key_wrap(alg, pkey_from_der(der, len), true);
+
+	ERR_clear_error();
+	return key;
+}
+
+/* PKCS #8 and nothing after it. */
+static EVP_PKEY *
+pkey_from_der(const unsigned char *der, size_t len)
+{
+	const unsigned char *p = der;
+	PKCS8_PRIV_KEY_INFO *info;
+	EVP_PKEY   *pkey = NULL;
+
+	if (len == 0 || len > LONG_MAX)
+		return NULL;
+	info = d2i_PKCS8_PRIV_KEY_INFO(NULL, &p, (long) len);
+	if (info != NULL && p == der + len)
+		pkey = EVP_PKCS82PKEY(info);
+	PKCS8_PRIV_KEY_INFO_free(info);
+	return pkey;
+}
+
+void
+sa_key_free(SaKey *key)
+{
+	if (key == NULL)
+		return;
+	EVP_MD_free(key->md);
+	EVP_PKEY_free(key->pkey);	/* wipes the private part */
+	free(key);
+}
+
+SaAlg
+sa_key_alg(const SaKey *key)
+{
+	return key->alg;
+}
+
+bool
+sa_key_private_der(const SaKey *key, unsigned char **der, size_t *len)
+{
+	PKCS8_PRIV_KEY_INFO *info = NULL;
+	unsigned char *out = NULL;
+	int			size = 0;
+
+	*der = NULL;
+	*len = 0;
+	if (key->can_sign)
+		info = EVP_PKEY2PKCS8(key->pkey);
+	if (info != NULL)
+		size = i2d_PKCS8_PRIV_KEY_INFO(info, NULL);
+	if (size > 0)
+		out = malloc((size_t) size);
+	if (out != NULL)
+	{
+		unsigned char *p = out;
+
+		if (i2d_PKCS8_PRIV_KEY_INFO(info, &p) == size)
+		{
+			*der = out;
+			*len = (size_t) size;
+		}
+		else
+		{
+			sa_wipe(out, (size_t) size);
+			free(out);
+		}
+	}
+	PKCS8_PRIV_KEY_INFO_free(info); /* wipes its copy */
+	ERR_clear_error();
+	return *der != NULL;
+}
+
+bool
+sa_key_sign(const SaKey *key, const void *msg, size_t len, unsigned char *sig, size_t *siglen)
+{
+	EVP_MD_CTX *ctx = NULL;
+	size_t		n = SA_SIGNATURE_MAX;
+	bool		ok = false;
+
+	*siglen = 0;
+	if (key->can_sign)
+		ctx = EVP_MD_CTX_new();
+	if (ctx != NULL &&
+		EVP_DigestSignInit(ctx, NULL, key->md, NULL, key->pkey) == 1 &&
+		EVP_DigestSign(ctx, sig, &n, msg, len) == 1)
+	{
+		ok = true;
+		if (key->alg == SA_ALG_ES256)
+		{
+			unsigned char raw[EC_COORDINATE_LEN * 2];
+
+			ok = raw_from_ecdsa_der(sig, n, raw);
+			if (ok)
+			{
+				memcpy(sig, raw, sizeof(raw));
+				n = sizeof(raw);
+			}
+		}
+		if (ok)
+			*siglen = n;
+	}
+	EVP_MD_CTX_free(ctx);
+	ERR_clear_error();
+	return ok;
+}
+
+static bool
+raw_from_ecdsa_der(const unsigned char *der, size_t len, unsigned char raw[EC_COORDINATE_LEN * 2])
+{
+	ECDSA_SIG  *sig = d2i_ECDSA_SIG(NULL, &der, (long) len);
+	bool		ok;
+
+	ok = sig != NULL &&
+		BN_bn2binpad(ECDSA_SIG_get0_r(sig), raw, EC_COORDINATE_LEN) == EC_COORDINATE_LEN &&
+		BN_bn2binpad(ECDSA_SIG_get0_s(sig), raw + EC_COORDINATE_LEN, EC_COORDINATE_LEN) == EC_COORDINATE_LEN;
+	ECDSA_SIG_free(sig);
+	return ok;
+}
+
+bool
+sa_key_verify(const SaKey *key, const void *msg, size_t len, const unsigned char *sig, size_t siglen)
+{
+	return sa_key_check(key, msg, len, sig, siglen) == 1;
+}
+
+int
+sa_key_check(const SaKey *key, const void *msg, size_t len, const unsigned char *sig, size_t siglen)
+{
+	unsigned char der[EC_COORDINATE_LEN * 2 + 8];
+	EVP_MD_CTX *ctx;
+	int			result = -1;
+
+	if (key->alg == SA_ALG_ES256)
+	{
+		if (siglen != (size_t) EC_COORDINATE_LEN * 2)
+			return 0;
+		siglen = ecdsa_der_from_raw(sig, der);
+		sig = der;
+	}
+
+	/* Then a queue that is not empty after a failure speaks of this signature. */
+	ERR_clear_error();
+	ctx = EVP_MD_CTX_new();
+	if (ctx != NULL && EVP_DigestVerifyInit(ctx, NULL, key->md, NULL, key->pkey) == 1)
+	{
+		if (EVP_DigestVerify(ctx, sig, siglen, msg, len) == 1)
+			result = 1;
+		else if (!queue_says_no_memory())
+			result = 0;
+	}
+	EVP_MD_CTX_free(ctx);
+	if (result != 1)
+		ERR_clear_error();
+	return result;
+}
+
+/* r and s as the ASN.1 sequence that OpenSSL wants; both are below 2^256, so every length takes one byte. */
+static size_t
+ecdsa_der_from_raw(const unsigned char raw[EC_COORDINATE_LEN * 2], unsigned char *der)
+{
+	size_t		len = 2;
+
+	len += der_integer(raw, der + len);
+	len += der_integer(raw + EC_COORDINATE_LEN, der + len);
+	der[0] = 0x30;
+	der[1] = (unsigned char) (len - 2);
+	return len;
+}
+
+static size_t
+der_integer(const unsigned char *number, unsigned char *der)
+{
+	size_t		skip = 0;
+	size_t		pad;
+
+	while (skip < EC_COORDINATE_LEN - 1 && number[skip] == 0)
+		skip++;
+	pad = number[skip] >= 0x80 ? 1 : 0;
+
+	der[0] = 0x02;
+	der[1] = (unsigned char) (pad + EC_COORDINATE_LEN - skip);
+	der[2] = 0;
+	memcpy(der + 2 + pad, number + skip, EC_COORDINATE_LEN - skip);
+	return 2 + pad + EC_COORDINATE_LEN - skip;
+}
+
+/* Empties the queue. */
+static bool
+queue_says_no_memory(void)
+{
+	unsigned long code;
+	bool		found = false;
+
+	while ((code = ERR_get_error()) != 0)
+	{
+		if (ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE)
+			found = true;
+	}
+	return found;
+}

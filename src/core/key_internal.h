@@ -1,0 +1,30 @@
+/*
+ * key_internal.h
+ *		What the key*.c files share. Internal to core.
+ */
+#ifndef SESSAUTH_CORE_KEY_INTERNAL_H
+#define SESSAUTH_CORE_KEY_INTERNAL_H
+
+#include <jansson.h>
+#include <openssl/evp.h>
+
+#include "key.h"
+
+#define EC_COORDINATE_LEN	32
+#define RSA_EXPONENT_BITS_MAX	64	/* larger ones only cost the verifier time */
+
+struct SaKey
+{
+	SaAlg		alg;
+	bool		can_sign;
+	EVP_PKEY   *pkey;
+	EVP_MD	   *md;				/* NULL for EdDSA */
+};
+
+/* Takes the OpenSSL key over, also when it refuses it. NULL in, NULL out. */
+extern SaKey *sa_key_wrap(SaAlg alg, EVP_PKEY *pkey, bool can_sign);
+
+/* As sa_key_from_jwk, from a JWK that is parsed already. */
+extern SaKey *sa_key_from_jwk_object(const json_t *jwk);
+
+#endif							/* SESSAUTH_CORE_KEY_INTERNAL_H */
