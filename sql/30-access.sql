@@ -1,0 +1,45 @@
+/*
+ * Chapter 30: who may do what. C: src/ledger/access.c.
+ *
+ * Functions authorise their caller themselves; the policies below are the
+ * second wall, for roles that read tables and views. No policy lets anybody write.
+ */
+
+CREATE FUNCTION sessauth.grant_access(role text, access text, tenant_id text DEFAULT NULL) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_grant_access';
+COMMENT ON FUNCTION sessauth.grant_access(text, text, text) IS
+	'Gives a role the access service, node, tenant_admin or auditor, for one tenant or (null) for all; throws 42704, 22023';
+
+CREATE FUNCTION sessauth.revoke_access(role text, access text, tenant_id text DEFAULT NULL) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_revoke_access';
+COMMENT ON FUNCTION sessauth.revoke_access(text, text, text) IS 'Takes an access back; false when there was no such grant';
+
+CREATE FUNCTION sessauth.reads_all() RETURNS boolean
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_reads_all';
+COMMENT ON FUNCTION sessauth.reads_all() IS 'The current user may read the rows of every tenant; for policies';
+
+CREATE FUNCTION sessauth.reads_tenants() RETURNS text[]
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_reads_tenants';
+COMMENT ON FUNCTION sessauth.reads_tenants() IS 'The tenants whose rows the current user may read; for policies';
+
+ALTER TABLE sessauth.tenant ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.tenant_user ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.session ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.event ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.event_default ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.signing_key ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.secret ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.access ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.mirror ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.ledger_state ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.revocation_log ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.mirror_state ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE POLICY readers ON sessauth.tenant FOR SELECT
+	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+CREATE POLICY readers ON sessauth.tenant_user FOR SELECT
+	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+CREATE POLICY readers ON sessauth.session FOR SELECT
+	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+CREATE POLICY readers ON sessauth.event FOR SELECT
+	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));

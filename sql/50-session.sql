@@ -1,0 +1,63 @@
+/*
+ * Chapter 50: sessions. Login (src/ledger/login.c), refresh (refresh.c),
+ * verify (verify.c), and who is logged in where (session.c).
+ */
+
+CREATE FUNCTION sessauth.issue_session(
+	tenant_id text, user_id text, device text DEFAULT NULL, ip inet DEFAULT NULL, user_agent text DEFAULT NULL,
+	claims jsonb DEFAULT NULL,
+	OUT outcome text, OUT session_id uuid, OUT access_token text, OUT access_expires_at timestamptz,
+	OUT refresh_token text, OUT refresh_expires_at timestamptz, OUT epoch bigint, OUT evicted uuid[])
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_issue_session';
+COMMENT ON FUNCTION sessauth.issue_session(text, text, text, inet, text, jsonb) IS
+	'Login of a user on one device; outcomes ok, limit_reached, user_blocked, tenant_suspended; throws 42704 for an unknown tenant';
+
+CREATE FUNCTION sessauth.refresh_session(
+	refresh_token text, ip inet DEFAULT NULL, user_agent text DEFAULT NULL,
+	OUT outcome text, OUT session_id uuid, OUT access_token text, OUT access_expires_at timestamptz,
+	OUT refresh_token text, OUT refresh_expires_at timestamptz, OUT epoch bigint, OUT evicted uuid[])
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_refresh_session';
+COMMENT ON FUNCTION sessauth.refresh_session(text, inet, text) IS
+	'Exchanges a refresh token for new tokens; outcomes ok, reused, expired, idle, revoked, unknown';
+
+CREATE FUNCTION sessauth.verify(
+	access_token text,
+	OUT outcome text, OUT tenant_id text, OUT user_id text, OUT session_id uuid, OUT epoch bigint,
+	OUT expires_at timestamptz, OUT claims jsonb)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_verify';
+COMMENT ON FUNCTION sessauth.verify(text) IS
+	'Authoritative check on the newest committed state; outcomes active, malformed, bad_signature, unknown_key, wrong_issuer, not_yet_valid, expired, revoked, cannot_tell';
+
+CREATE FUNCTION sessauth.session_state(
+	ended_at timestamptz, expires_at timestamptz, idle_expires_at timestamptz,
+	epoch bigint, user_epoch bigint, tenant_epoch bigint, tenant_epoch_now bigint) RETURNS text
+	LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'sessauth_session_state';
+COMMENT ON FUNCTION sessauth.session_state(timestamptz, timestamptz, timestamptz, bigint, bigint, bigint, bigint) IS
+	'The liveness rule: live, or ended, user revoked, tenant revoked, expired, idle';
+
+/* On PostgreSQL 14, which has no security_invoker, the predicate alone holds the tenants apart. */
+CREATE VIEW sessauth.sessions WITH (security_barrier) AS
+	SELECT s.tenant_id, s.user_id, s.session_id,
+		sessauth.session_state(s.ended_at, s.expires_at, s.idle_expires_at, s.epoch, u.epoch, s.tenant_epoch, t.epoch) AS state,
+		s.device, s.ip, s.user_agent, s.created_at, s.refreshed_at, s.expires_at, s.idle_expires_at, s.access_expires_at,
+		s.ended_at, s.end_reason
+	FROM sessauth.session s
+	LEFT JOIN sessauth.tenant_user u ON u.tenant_id = s.tenant_id AND u.user_id = s.user_id
+	LEFT JOIN sessauth.tenant t ON t.tenant_id = s.tenant_id
+	WHERE (SELECT sessauth.reads_all()) OR s.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]);
+COMMENT ON VIEW sessauth.sessions IS 'Who is logged in where, live or why not';
+
+CREATE VIEW sessauth.history WITH (security_barrier) AS
+	SELECT e.event_id, e.at, e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.epoch, e.actor, e.role, e.ip, e.reason, e.detail
+	FROM sessauth.event e
+	WHERE (SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]);
+COMMENT ON VIEW sessauth.history IS 'Everything that happened';
+
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 150000 THEN
+		ALTER VIEW sessauth.sessions SET (security_invoker = true);
+		ALTER VIEW sessauth.history SET (security_invoker = true);
+	END IF;
+END
+$$;

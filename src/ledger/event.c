@@ -1,0 +1,437 @@
+/*
+ * event.c
+ *		The history: one event for every change of a row of the ledger.
+ *
+ * Triggers write it, so that a DBA's plain INSERT, UPDATE or DELETE is
+ * recorded and published like a call. A function that knows more than the row says (who asked, why,
+ * what it is called) leaves that in ledger_action before its statement.
+ *
+ * While the ledger is dormant (its rows are arriving from a dump) nothing is written.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+
+#include "ledger/ledger.h"
+#include "server/settings.h"
+#include "server/wake.h"
+
+/* Columns of an event as the insert statement takes them. */
+enum
+{
+	E_KIND, E_REVOKES, E_TENANT, E_USER, E_SESSION, E_KID, E_EPOCH, E_TENANT_EPOCH, E_VERSION, E_LIVE,
+	E_EXPIRES, E_UNTIL, E_ACTOR, E_IP, E_REASON, E_DETAIL, E_COUNT
+};
+
+typedef struct Event
+{
+	Datum		values[E_COUNT];
+	bool		nulls[E_COUNT];
+	const char *kind;
+	const char *revokes;
+} Event;
+
+/* The row images of the trigger that is running. */
+typedef struct Change
+{
+	TupleDesc	desc;
+	HeapTuple	old;			/* NULL for INSERT */
+	HeapTuple	new;			/* NULL for DELETE */
+	HeapTuple	row;			/* the newest of the two */
+} Change;
+
+typedef void (*Describe) (const Change *change, Event *event);
+
+static void describe_tenant(const Change *change, Event *event);
+static void describe_user(const Change *change, Event *event);
+static void describe_session(const Change *change, Event *event);
+static void describe_key(const Change *change, Event *event);
+static void describe_access(const Change *change, Event *event);
+static void describe_mirror(const Change *change, Event *event);
+static Describe describe_for(const char *table);
+static void write_event(Event *event);
+static Datum column(const Change *change, HeapTuple row, const char *name, bool *isnull);
+static void copy(const Change *change, HeapTuple row, const char *name, Event *event, int e);
+static void set_text(Event *event, int e, const char *value);
+static void set_datum(Event *event, int e, Datum value);
+static bool differs(const Change *change, const char *name);
+static bool is_null(const Change *change, HeapTuple row, const char *name);
+static Datum next_epoch(void);
+static TimestampTz last_token_end(const char *tenant_id);
+
+PG_FUNCTION_INFO_V1(sessauth_record);
+
+/* record() → trigger: AFTER INSERT OR UPDATE OR DELETE, FOR EACH ROW. */
+Datum
+sessauth_record(PG_FUNCTION_ARGS)
+{
+	TriggerData *tg = (TriggerData *) fcinfo->context;
+	LedgerCall	call;
+	Change		change;
+	Event		event;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("sessauth.record() must be called as a trigger")));
+
+	change.desc = RelationGetDescr(tg->tg_relation);
+	change.old = TRIGGER_FIRED_BY_INSERT(tg->tg_event) ? NULL : tg->tg_trigtuple;
+	change.new = TRIGGER_FIRED_BY_DELETE(tg->tg_event) ? NULL :
+		TRIGGER_FIRED_BY_INSERT(tg->tg_event) ? tg->tg_trigtuple : tg->tg_newtuple;
+	change.row = change.new ? change.new : change.old;
+
+	/* Backends cache grants and keys; the commit tells them to read again. */
+	if (describe_for(RelationGetRelationName(tg->tg_relation)) == describe_access ||
+		describe_for(RelationGetRelationName(tg->tg_relation)) == describe_key)
+		CacheInvalidateRelcache(tg->tg_relation);
+
+	ledger_begin(&call, fcinfo);
+	if (ledger_is_active())
+	{
+		memset(&event, 0, sizeof(event));
+		memset(event.nulls, true, sizeof(event.nulls));
+		describe_for(RelationGetRelationName(tg->tg_relation)) (&change, &event);
+		write_event(&event);
+		wake_worker_at_commit();
+	}
+	ledger_end(&call);
+	return PointerGetDatum(NULL);
+}
+
+static Describe
+describe_for(const char *table)
+{
+	static const struct
+	{
+		const char *table;
+		Describe	describe;
+	}			map[] = {
+		{"session", describe_session},
+		{"tenant_user", describe_user},
+		{"tenant", describe_tenant},
+		{"signing_key", describe_key},
+		{"access", describe_access},
+		{"mirror", describe_mirror},
+	};
+
+	for (int i = 0; i < lengthof(map); i++)
+		if (strcmp(map[i].table, table) == 0)
+			return map[i].describe;
+	elog(ERROR, "table \"%s\" has no history", table);
+}
+
+static void
+describe_session(const Change *change, Event *event)
+{
+	bool		live = change->new != NULL && is_null(change, change->row, "ended_at");
+	bool		was_live = change->old != NULL && is_null(change, change->old, "ended_at");
+	int64		version;
+	bool		isnull;
+
+	if (change->old == NULL)
+		event->kind = "session_issued";
+	else if (change->new == NULL)
+		event->kind = "session_deleted";
+	else if (was_live && !live)
+		event->kind = "session_revoked";
+	else if (differs(change, "refresh_counter"))
+		event->kind = "session_refreshed";
+	else
+		event->kind = "session_changed";
+	if (was_live && !live)
+		event->revokes = "session";
+
+	copy(change, change->row, "tenant_id", event, E_TENANT);
+	copy(change, change->row, "user_id", event, E_USER);
+	copy(change, change->row, "session_id", event, E_SESSION);
+	copy(change, change->row, "epoch", event, E_EPOCH);
+	copy(change, change->row, "tenant_epoch", event, E_TENANT_EPOCH);
+	copy(change, change->row, "access_expires_at", event, E_UNTIL);
+	copy(change, change->row, "ip", event, E_IP);
+	if (was_live && !live && change->new != NULL)
+		copy(change, change->row, "end_reason", event, E_REASON);
+
+	/* A deleted row has no next version of its own, but the mirror must see one. */
+	version = DatumGetInt64(column(change, change->row, "version", &isnull));
+	set_datum(event, E_VERSION, Int64GetDatum(change->new ? version : version + 1));
+	set_datum(event, E_LIVE, BoolGetDatum(live));
+	{
+		TimestampTz expires = DatumGetTimestampTz(column(change, change->row, "expires_at", &isnull));
+		TimestampTz idle = DatumGetTimestampTz(column(change, change->row, "idle_expires_at", &isnull));
+
+		set_datum(event, E_EXPIRES, TimestampTzGetDatum(Min(expires, idle)));
+	}
+}
+
+static void
+describe_user(const Change *change, Event *event)
+{
+	bool		isnull;
+	char	   *tenant_id = TextDatumGetCString(column(change, change->row, "tenant_id", &isnull));
+
+	copy(change, change->row, "tenant_id", event, E_TENANT);
+	copy(change, change->row, "user_id", event, E_USER);
+	copy(change, change->row, "epoch", event, E_EPOCH);
+
+	if (change->old == NULL)
+	{
+		event->kind = "user_created";
+		if (ledger_action.revokes_user)
+			event->revokes = "user";
+	}
+	else if (change->new == NULL)
+	{
+		event->kind = "user_deleted";
+		event->revokes = "user";
+		set_datum(event, E_EPOCH, next_epoch());
+	}
+	else
+	{
+		bool		blocked = !is_null(change, change->new, "blocked_at");
+		bool		was_blocked = !is_null(change, change->old, "blocked_at");
+
+		event->kind = blocked && !was_blocked ? "user_blocked" :
+			was_blocked && !blocked ? "user_unblocked" :
+			differs(change, "epoch") ? "user_revoked" : "user_changed";
+		if (differs(change, "epoch"))
+			event->revokes = "user";
+	}
+	if (event->revokes)
+		set_datum(event, E_UNTIL, TimestampTzGetDatum(last_token_end(tenant_id)));
+}
+
+static void
+describe_tenant(const Change *change, Event *event)
+{
+	copy(change, change->row, "tenant_id", event, E_TENANT);
+	copy(change, change->row, "epoch", event, E_EPOCH);
+
+	if (change->old == NULL)
+		event->kind = "tenant_created";
+	else if (change->new == NULL)
+	{
+		event->kind = "tenant_dropped";
+		event->revokes = "tenant";
+		set_datum(event, E_EPOCH, next_epoch());
+	}
+	else
+	{
+		bool		suspended = !is_null(change, change->new, "suspended_at");
+		bool		was_suspended = !is_null(change, change->old, "suspended_at");
+
+		event->kind = suspended && !was_suspended ? "tenant_suspended" :
+			was_suspended && !suspended ? "tenant_resumed" :
+			differs(change, "epoch") ? "tenant_revoked" : "policy_changed";
+		if (differs(change, "epoch"))
+			event->revokes = "tenant";
+	}
+	if (change->old == NULL || change->new == NULL || differs(change, "policy"))
+	{
+		static LedgerQuery detail = {
+			"SELECT jsonb_strip_nulls(jsonb_build_object('before', $1, 'after', $2))", 2, {JSONBOID, JSONBOID}
+		};
+		Datum		values[2] = {0};
+		bool		nulls[2] = {true, true};
+		bool		isnull;
+
+		if (change->old)
+			values[0] = column(change, change->old, "policy", &nulls[0]);
+		if (change->new)
+			values[1] = column(change, change->new, "policy", &nulls[1]);
+		ledger_run(&detail, values, nulls);
+		set_datum(event, E_DETAIL, ledger_datum(0, 1, &isnull));
+	}
+	if (event->revokes)
+	{
+		bool		isnull;
+		Interval   *ttl = DatumGetIntervalP(column(change, change->row, "access_ttl_max", &isnull));
+		int64		us = Max(ttl->time, (int64) setting_access_ttl * USECS_PER_SEC);
+
+		set_datum(event, E_UNTIL, TimestampTzGetDatum(GetCurrentTimestamp() + us));
+	}
+}
+
+static void
+describe_key(const Change *change, Event *event)
+{
+	bool		revoked = change->new == NULL || !is_null(change, change->new, "revoked_at");
+	bool		was_revoked = change->old != NULL && !is_null(change, change->old, "revoked_at");
+
+	copy(change, change->row, "kid", event, E_KID);
+	event->kind = change->old == NULL ? "key_created" :
+		change->new == NULL ? "key_deleted" :
+		revoked && !was_revoked ? "key_revoked" :
+		differs(change, "retired_at") ? "key_retired" : "key_changed";
+	if (change->old != NULL && revoked && !was_revoked)
+	{
+		event->revokes = "key";
+		set_datum(event, E_UNTIL, TimestampTzGetDatum(last_token_end(NULL)));
+	}
+}
+
+static void
+describe_access(const Change *change, Event *event)
+{
+	static LedgerQuery detail = {
+		"SELECT jsonb_build_object('role', $1, 'access', $2)", 2, {TEXTOID, TEXTOID}
+	};
+	Datum		values[2];
+	bool		isnull;
+
+	event->kind = change->old == NULL ? "access_granted" : change->new == NULL ? "access_revoked" : "access_changed";
+	copy(change, change->row, "tenant_id", event, E_TENANT);
+	values[0] = column(change, change->row, "role_name", &isnull);
+	values[1] = column(change, change->row, "access", &isnull);
+	ledger_run(&detail, values, NULL);
+	set_datum(event, E_DETAIL, ledger_datum(0, 1, &isnull));
+}
+
+static void
+describe_mirror(const Change *change, Event *event)
+{
+	static LedgerQuery detail = {
+		"SELECT jsonb_build_object('name', $1, 'url', $2)", 2, {TEXTOID, TEXTOID}
+	};
+	Datum		values[2];
+	bool		isnull;
+
+	event->kind = change->old == NULL ? "mirror_added" : change->new == NULL ? "mirror_removed" : "mirror_changed";
+	values[0] = column(change, change->row, "name", &isnull);
+	values[1] = column(change, change->row, "url", &isnull);
+	ledger_run(&detail, values, NULL);
+	set_datum(event, E_DETAIL, ledger_datum(0, 1, &isnull));
+}
+
+static void
+write_event(Event *event)
+{
+	static LedgerQuery insert = {
+		"INSERT INTO sessauth.event (kind, revokes, tenant_id, user_id, session_id, kid, epoch, tenant_epoch,"
+		" version, live, expires_at, until, actor, ip, reason, detail)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING event_id",
+		E_COUNT,
+		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, INT8OID, INT8OID,
+			INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INETOID, TEXTOID, JSONBOID}
+	};
+
+	set_text(event, E_KIND, ledger_action.kind ? ledger_action.kind : event->kind);
+	set_text(event, E_REVOKES, event->revokes);
+	set_text(event, E_ACTOR, ledger_action.actor);
+	if (ledger_action.reason)
+		set_text(event, E_REASON, ledger_action.reason);
+	if (ledger_action.ip)
+		set_datum(event, E_IP, PointerGetDatum(ledger_action.ip));
+	ledger_run(&insert, event->values, event->nulls);
+	ledger_action.event_id = ledger_int8(0, 1);
+}
+
+PG_FUNCTION_INFO_V1(sessauth_refuse_truncate);
+
+/* refuse_truncate() → trigger: BEFORE TRUNCATE. */
+Datum
+sessauth_refuse_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *tg = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("sessauth.refuse_truncate() must be called as a trigger")));
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot truncate table \"%s\"", RelationGetRelationName(tg->tg_relation)),
+			 errdetail("TRUNCATE fires no row triggers, so the mirrors and the history would miss it."),
+			 errhint("Use DELETE, sessauth.revoke_tenant() or sessauth.drop_tenant().")));
+}
+
+static Datum
+column(const Change *change, HeapTuple row, const char *name, bool *isnull)
+{
+	return heap_getattr(row, SPI_fnumber(change->desc, name), change->desc, isnull);
+}
+
+static bool
+is_null(const Change *change, HeapTuple row, const char *name)
+{
+	bool		isnull;
+
+	(void) column(change, row, name, &isnull);
+	return isnull;
+}
+
+static bool
+differs(const Change *change, const char *name)
+{
+	int			attnum = SPI_fnumber(change->desc, name);
+	Form_pg_attribute att = TupleDescAttr(change->desc, attnum - 1);
+	bool		oldnull;
+	bool		newnull;
+	Datum		old = heap_getattr(change->old, attnum, change->desc, &oldnull);
+	Datum		new = heap_getattr(change->new, attnum, change->desc, &newnull);
+
+	if (oldnull || newnull)
+		return oldnull != newnull;
+	if (att->attlen == -1)
+	{
+		struct varlena *a = PG_DETOAST_DATUM_PACKED(old);
+		struct varlena *b = PG_DETOAST_DATUM_PACKED(new);
+
+		return VARSIZE_ANY_EXHDR(a) != VARSIZE_ANY_EXHDR(b) ||
+			memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) != 0;
+	}
+	return old != new;
+}
+
+static void
+copy(const Change *change, HeapTuple row, const char *name, Event *event, int e)
+{
+	event->values[e] = column(change, row, name, &event->nulls[e]);
+}
+
+static void
+set_text(Event *event, int e, const char *value)
+{
+	event->nulls[e] = value == NULL;
+	if (value)
+		event->values[e] = CStringGetTextDatum(value);
+}
+
+static void
+set_datum(Event *event, int e, Datum value)
+{
+	event->nulls[e] = false;
+	event->values[e] = value;
+}
+
+static Datum
+next_epoch(void)
+{
+	static LedgerQuery query = {"SELECT nextval('sessauth.epoch_seq')"};
+
+	ledger_run(&query, NULL, NULL);
+	return Int64GetDatum(ledger_int8(0, 1));
+}
+
+/* No token of this tenant (NULL: of any tenant) that exists by now lives longer than this. */
+static TimestampTz
+last_token_end(const char *tenant_id)
+{
+	static LedgerQuery query = {
+		"SELECT extract(epoch FROM max(access_ttl_max))::bigint FROM sessauth.tenant WHERE tenant_id = $1 OR $1 IS NULL",
+		1, {TEXTOID}
+	};
+	Datum		value = tenant_id ? CStringGetTextDatum(tenant_id) : (Datum) 0;
+	bool		isnull = tenant_id == NULL;
+	int64		seconds;
+
+	ledger_run(&query, &value, &isnull);
+	seconds = Max(ledger_int8(0, 1), setting_access_ttl);
+	return GetCurrentTimestamp() + seconds * USECS_PER_SEC;
+}

@@ -1,0 +1,243 @@
+/*
+ * frame.c
+ *		The frame of every call into the ledger: rights, search path, statements.
+ *
+ * Entry points are SECURITY INVOKER. They authorise the role that called and
+ * only then take the owner's rights for their own statements, whose text is
+ * fixed. A definer function would do that the other way round, and would make
+ * the caller invisible to the check.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "ledger/ledger.h"
+#include "server/shmem.h"
+
+LedgerAction ledger_action;
+
+/* The relation whose row makes a ledger active, when this process has seen that row; else InvalidOid. */
+static Oid	active_relid = InvalidOid;
+
+static void check_library(void);
+static void forget_at_abort(XactEvent event, void *arg);
+static void forget_at_subabort(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *arg);
+
+void
+ledger_init(void)
+{
+	RegisterXactCallback(forget_at_abort, NULL);
+	RegisterSubXactCallback(forget_at_subabort, NULL);
+}
+
+void
+ledger_begin(LedgerCall *call, FunctionCallInfo fcinfo)
+{
+	MemoryContext context;
+	HeapTuple	proc;
+	Oid			owner;
+
+	check_library();
+
+	proc = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+	if (!HeapTupleIsValid(proc))
+		elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
+	owner = ((Form_pg_proc) GETSTRUCT(proc))->proowner;
+	ReleaseSysCache(proc);
+
+	GetUserIdAndSecContext(&call->caller, &call->sec_context);
+	SetUserIdAndSecContext(owner, call->sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	call->guc_level = NewGUCNestLevel();
+
+	/* Recomputing the path costs more than comparing it; triggers under our own statements find it set. */
+	if (strcmp(namespace_search_path, "pg_catalog, pg_temp") != 0)
+		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+
+	/* Results are made in the caller's memory context, so that they outlive SPI_finish. */
+	context = CurrentMemoryContext;
+	SPI_connect();
+	MemoryContextSwitchTo(context);
+
+	call->is_trigger = CALLED_AS_TRIGGER(fcinfo);
+	if (!call->is_trigger)
+		memset(&ledger_action, 0, sizeof(ledger_action));
+}
+
+void
+ledger_end(LedgerCall *call)
+{
+	if (!call->is_trigger)
+		memset(&ledger_action, 0, sizeof(ledger_action));
+	SPI_finish();
+	AtEOXact_GUC(false, call->guc_level);
+	SetUserIdAndSecContext(call->caller, call->sec_context);
+}
+
+bool
+ledger_is_active(void)
+{
+	static LedgerQuery query = {"SELECT 1 FROM sessauth.ledger_state"};
+	Oid			relid = get_relname_relid("ledger_state", get_namespace_oid("sessauth", false));
+
+	if (active_relid == relid)
+		return true;
+	if (ledger_run(&query, NULL, NULL) == 0)
+		return false;
+	active_relid = relid;
+	return true;
+}
+
+/*
+ * A restored ledger must stay silent while rows arrive by COPY, so nothing but
+ * a call that means to write wakes it. Events that are there by then came with the restore.
+ */
+void
+ledger_activate(void)
+{
+	static LedgerQuery insert = {
+		"INSERT INTO sessauth.ledger_state (system_id, database_oid, timeline, floor)"
+		" SELECT s.system_identifier, d.oid, c.timeline_id, coalesce((SELECT max(event_id) FROM sessauth.event), 0)"
+		" FROM pg_control_system() s, pg_control_checkpoint() c, pg_database d"
+		" WHERE d.datname = current_database()"
+		" ON CONFLICT DO NOTHING"
+	};
+	static LedgerQuery months = {
+		"SELECT to_char(m, 'YYYY_MM'), to_char(m, 'YYYY-MM-DD'), to_char(m + interval '1 month', 'YYYY-MM-DD')"
+		" FROM (VALUES (date_trunc('month', now() AT TIME ZONE 'UTC')),"
+		"  (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month')) v(m)"
+		" WHERE to_regclass('sessauth.event_' || to_char(m, 'YYYY_MM')) IS NULL"
+	};
+	char	   *statements[2];
+	uint64		count;
+
+	if (ledger_is_active())
+		return;
+	if (ledger_run(&insert, NULL, NULL) == 0)
+		return;
+
+	count = Min(ledger_run(&months, NULL, NULL), lengthof(statements));
+	for (uint64 i = 0; i < count; i++)
+		statements[i] = psprintf("CREATE TABLE sessauth.event_%1$s PARTITION OF sessauth.event"
+								 " FOR VALUES FROM ('%2$s 00:00:00Z') TO ('%3$s 00:00:00Z');"
+								 " ALTER TABLE sessauth.event_%1$s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+								 ledger_text(i, 1), ledger_text(i, 2), ledger_text(i, 3));
+	for (uint64 i = 0; i < count; i++)
+		if (SPI_execute(statements[i], false, 0) < 0)
+			elog(ERROR, "could not create a partition of the history");
+}
+
+uint64
+ledger_run(LedgerQuery *query, Datum *values, const bool *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char		spinulls[LEDGER_ARGS_MAX];
+	int			result;
+
+	if (query->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(query->sql, query->nargs, query->types);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare a statement of the ledger");
+		query->plan = plan;
+	}
+	for (int i = 0; i < query->nargs; i++)
+		spinulls[i] = (nulls != NULL && nulls[i]) ? 'n' : ' ';
+
+	result = SPI_execute_snapshot(query->plan, values, spinulls, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	if (result < 0)
+		elog(ERROR, "a statement of the ledger failed: %s", SPI_result_code_string(result));
+	MemoryContextSwitchTo(context);
+	return SPI_processed;
+}
+
+Datum
+ledger_datum(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+char *
+ledger_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+int64
+ledger_int8(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = ledger_datum(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+TimestampTz
+ledger_time(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = ledger_datum(row, column, &isnull);
+
+	return isnull ? DT_NOEND : DatumGetTimestampTz(value);
+}
+
+bool
+ledger_isnull(uint64 row, int column)
+{
+	bool		isnull;
+
+	(void) ledger_datum(row, column, &isnull);
+	return isnull;
+}
+
+PG_FUNCTION_INFO_V1(sessauth_library_version);
+
+/* library_version() → text. Throws when the library was not preloaded; the install script calls it first. */
+Datum
+sessauth_library_version(PG_FUNCTION_ARGS)
+{
+	check_library();
+	PG_RETURN_TEXT_P(cstring_to_text(SESSAUTH_VERSION));
+}
+
+static void
+check_library(void)
+{
+	if (!sessauth_preloaded())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sessauth must be loaded by shared_preload_libraries"),
+				 errdetail("Its worker would not run, and nobody would hear of a revocation."),
+				 errhint("Set shared_preload_libraries = 'sessauth' in postgresql.conf and restart the server.")));
+}
+
+/* What a transaction said about the ledger's state or about who acts is void once it aborts. */
+static void
+forget_at_abort(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+	{
+		active_relid = InvalidOid;
+		memset(&ledger_action, 0, sizeof(ledger_action));
+	}
+}
+
+static void
+forget_at_subabort(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		active_relid = InvalidOid;
+		memset(&ledger_action, 0, sizeof(ledger_action));
+	}
+}

@@ -1,0 +1,123 @@
+/*
+ * ledger.h
+ *		What the files of the ledger share: the frame of a call, prepared
+ *		statements, the acting party, and who may do what.
+ */
+#ifndef SESSAUTH_LEDGER_LEDGER_H
+#define SESSAUTH_LEDGER_LEDGER_H
+
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/inet.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/* Called from _PG_init: callbacks that live as long as the process. */
+extern void ledger_init(void);
+
+/* ---- frame.c: one call into the ledger ---- */
+
+/*
+ * Every SQL-callable function and trigger that touches a table runs between
+ * these two. A function must authorise the caller (access.c) before the first: in
+ * between, the extension's owner is the current user, search_path is pg_catalog, and SPI is
+ * connected. An error undoes all of it by way of the (sub)transaction's abort.
+ */
+typedef struct LedgerCall
+{
+	Oid			caller;			/* who called: GetUserId() before the switch */
+	int			sec_context;
+	int			guc_level;
+	bool		is_trigger;
+} LedgerCall;
+
+extern void ledger_begin(LedgerCall *call, FunctionCallInfo fcinfo);
+extern void ledger_end(LedgerCall *call);
+
+/* Makes a dormant ledger active; every call that writes starts with it, inside the frame. */
+extern void ledger_activate(void);
+extern bool ledger_is_active(void);
+
+/*
+ * A statement that is planned once per process. Declare it static; fill sql
+ * and types. Runs on the newest committed state whatever the isolation level
+ * (plus what this transaction did). Returns SPI_processed; rows are in SPI_tuptable.
+ */
+#define LEDGER_ARGS_MAX 24
+typedef struct LedgerQuery
+{
+	const char *sql;
+	int			nargs;
+	Oid			types[LEDGER_ARGS_MAX];
+	SPIPlanPtr	plan;
+} LedgerQuery;
+
+extern uint64 ledger_run(LedgerQuery *query, Datum *values, const bool *nulls);
+
+/* Reading column "column" (from 1) of row "row" (from 0) of the last result. */
+extern Datum ledger_datum(uint64 row, int column, bool *isnull);
+extern char *ledger_text(uint64 row, int column);	/* palloc'ed; NULL when null */
+extern int64 ledger_int8(uint64 row, int column);	/* 0 when null */
+extern TimestampTz ledger_time(uint64 row, int column);	/* DT_NOEND when null */
+extern bool ledger_isnull(uint64 row, int column);
+
+/* ---- event.c: what a change is called in the history ---- */
+
+/*
+ * Set by a function before its DML, read by the triggers, cleared at the end
+ * of the call and at an abort. All members may be NULL; the strings must live until then.
+ */
+typedef struct LedgerAction
+{
+	const char *kind;			/* overrides the name that the trigger would give */
+	bool		revokes_user;	/* a user's first row is made by its revocation */
+	const char *actor;
+	const char *reason;
+	inet	   *ip;
+	int64		event_id;		/* set by the trigger: the event it wrote last */
+} LedgerAction;
+
+extern LedgerAction ledger_action;
+
+/* ---- access.c: who may do what ---- */
+
+#define ACCESS_SERVICE		0x01
+#define ACCESS_NODE			0x02
+#define ACCESS_TENANT_ADMIN 0x04
+#define ACCESS_AUDITOR		0x08
+
+/* True when the role has one of these accesses for this tenant (NULL: for any tenant at all). */
+extern bool access_allows(Oid role, int accesses, const char *tenant_id);
+
+/* True when the role has one of these accesses for every tenant. */
+extern bool access_is_unlimited(Oid role, int accesses);
+
+/* access_allows for the current user, throwing ERRCODE_INSUFFICIENT_PRIVILEGE. */
+extern void access_require(int accesses, const char *tenant_id);
+
+/* Superusers and the extension's owner only. */
+extern void access_require_owner(FunctionCallInfo fcinfo);
+
+/* ---- ids.c: arguments and identifiers ---- */
+
+/* Throws ERRCODE_NULL_VALUE_NOT_ALLOWED naming the argument. */
+extern void require_arg(FunctionCallInfo fcinfo, int n, const char *name);
+
+/* Throw ERRCODE_INVALID_PARAMETER_VALUE unless the argument is a valid id. */
+extern char *tenant_id_arg(FunctionCallInfo fcinfo, int n);
+extern char *user_id_arg(FunctionCallInfo fcinfo, int n);
+
+/* NULL when the argument is null; throws when longer than max bytes. */
+extern char *optional_text_arg(FunctionCallInfo fcinfo, int n, const char *name, int max);
+
+/* Throws ERRCODE_UNDEFINED_OBJECT. */
+extern void unknown_tenant(const char *tenant_id) pg_attribute_noreturn();
+
+/* RFC 9562 version 7. */
+extern void session_id_new(pg_uuid_t *out);
+
+/* Whole unix seconds and milliseconds of a timestamp. */
+extern int64 unix_seconds(TimestampTz t);
+extern TimestampTz from_unix_seconds(int64 s);
+
+#endif							/* SESSAUTH_LEDGER_LEDGER_H */

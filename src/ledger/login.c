@@ -1,0 +1,257 @@
+/*
+ * login.c
+ *		issue_session: one login on one device.
+ *
+ * What must never happen: a session that a revocation, committed before or
+ * during the login, does not kill; more live sessions than the limit; a login that waits for
+ * another tenant, another user, or Redis.
+ *
+ * The epochs are read without a lock. A revocation that commits after the read
+ * raises them, and the session is born dead: it carries the old ones. Only a limit
+ * needs a lock, on the user's row, so that logins of that user count one after the other.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+#include "core/refresh.h"
+#include "core/token.h"
+#include "ledger/ledger.h"
+#include "ledger/session.h"
+#include "ledger/signing.h"
+
+#define DEVICE_MAX		512
+#define USER_AGENT_MAX	1024
+
+typedef struct Epochs
+{
+	int64		tenant_epoch;
+	int64		user_epoch;		/* 0: the user has no row yet */
+	bool		suspended;
+	bool		blocked;
+	Policy		policy;
+} Epochs;
+
+static char *claims_arg(FunctionCallInfo fcinfo, int n);
+static void read_epochs(const char *tenant_id, const char *user_id, Epochs *out);
+static void create_user(const char *tenant_id, const char *user_id, Epochs *epochs);
+static bool make_room(const char *tenant_id, const char *user_id, TimestampTz now, Epochs *epochs, Datum *evicted);
+static void insert_session(FunctionCallInfo fcinfo, const char *tenant_id, const char *user_id, const Epochs *epochs,
+						   const char *claims, TimestampTz now, SessionAnswer *answer);
+
+PG_FUNCTION_INFO_V1(sessauth_issue_session);
+
+/*
+ * issue_session(tenant_id, user_id, device, ip, user_agent, claims) → one row.
+ * Outcomes ok, limit_reached, user_blocked, tenant_suspended. Throws 42704 for an unknown tenant, 22023 for
+ * a bad argument, 42501 without access, 55000 without a signing key.
+ */
+Datum
+sessauth_issue_session(PG_FUNCTION_ARGS)
+{
+	LedgerCall	call;
+	SessionAnswer answer = {.outcome = "ok"};
+	Epochs		epochs;
+	TimestampTz now;
+	char	   *tenant_id = tenant_id_arg(fcinfo, 0);
+	char	   *user_id = user_id_arg(fcinfo, 1);
+	char	   *claims = claims_arg(fcinfo, 5);
+
+	access_require(ACCESS_SERVICE, tenant_id);
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+
+	now = GetCurrentTimestamp();	/* before the epochs are read: see mint.c */
+	read_epochs(tenant_id, user_id, &epochs);
+	if (epochs.user_epoch == 0)
+		create_user(tenant_id, user_id, &epochs);
+
+	if (epochs.suspended)
+		answer.outcome = "tenant_suspended";
+	else if (epochs.blocked)
+		answer.outcome = "user_blocked";
+	else if (epochs.policy.max_sessions > 0 && !make_room(tenant_id, user_id, now, &epochs, &answer.evicted))
+		answer.outcome = epochs.blocked ? "user_blocked" : "limit_reached";
+	else
+		insert_session(fcinfo, tenant_id, user_id, &epochs, claims, now, &answer);
+
+	ledger_end(&call);
+	return session_answer(fcinfo, &answer);
+}
+
+static void
+read_epochs(const char *tenant_id, const char *user_id, Epochs *out)
+{
+	static LedgerQuery query = {
+		"SELECT t.epoch, t.suspended_at IS NOT NULL, t.policy, extract(epoch FROM t.access_ttl_max)::bigint,"
+		" u.epoch, u.blocked_at IS NOT NULL"
+		" FROM sessauth.tenant t"
+		" LEFT JOIN sessauth.tenant_user u ON u.tenant_id = t.tenant_id AND u.user_id = $2"
+		" WHERE t.tenant_id = $1", 2, {TEXTOID, TEXTOID}
+	};
+	Datum		values[2] = {CStringGetTextDatum(tenant_id), CStringGetTextDatum(user_id)};
+	bool		isnull;
+
+	if (ledger_run(&query, values, NULL) == 0)
+		unknown_tenant(tenant_id);
+	out->tenant_epoch = ledger_int8(0, 1);
+	out->suspended = DatumGetBool(ledger_datum(0, 2, &isnull));
+	policy_read(DatumGetJsonbP(ledger_datum(0, 3, &isnull)), &out->policy);
+	out->policy.access_ttl = (int) Min((int64) out->policy.access_ttl, ledger_int8(0, 4));
+	out->user_epoch = ledger_int8(0, 5);
+	out->blocked = DatumGetBool(ledger_datum(0, 6, &isnull)) && !isnull;
+}
+
+/* The first login of a user. A second one at the same moment waits for this transaction; nobody else does. */
+static void
+create_user(const char *tenant_id, const char *user_id, Epochs *epochs)
+{
+	static LedgerQuery insert = {
+		"INSERT INTO sessauth.tenant_user (tenant_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING epoch",
+		2, {TEXTOID, TEXTOID}
+	};
+	Datum		values[2] = {CStringGetTextDatum(tenant_id), CStringGetTextDatum(user_id)};
+
+	if (epochs->suspended)
+		return;
+	ledger_action.kind = "user_created";
+	if (ledger_run(&insert, values, NULL) > 0)
+		epochs->user_epoch = ledger_int8(0, 1);
+	else
+		read_epochs(tenant_id, user_id, epochs);
+	ledger_action.kind = NULL;
+}
+
+/* Holds the user's row until the transaction ends. False when the limit is reached (or the user was blocked meanwhile). */
+static bool
+make_room(const char *tenant_id, const char *user_id, TimestampTz now, Epochs *epochs, Datum *evicted)
+{
+	static LedgerQuery lock = {
+		"SELECT 1 FROM sessauth.tenant_user WHERE tenant_id = $1 AND user_id = $2 FOR NO KEY UPDATE", 2, {TEXTOID, TEXTOID}
+	};
+	static LedgerQuery live = {
+		"SELECT session_id FROM sessauth.session"
+		" WHERE tenant_id = $1 AND user_id = $2 AND ended_at IS NULL AND epoch = $3 AND tenant_epoch = $4"
+		" AND expires_at > $5 AND idle_expires_at > $5 ORDER BY created_at, session_id",
+		5, {TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID}
+	};
+	static LedgerQuery evict = {
+		"UPDATE sessauth.session SET ended_at = clock_timestamp(), end_reason = 'evicted by a newer login'"
+		" WHERE session_id = ANY ($1) AND ended_at IS NULL", 1, {UUIDARRAYOID}
+	};
+	Datum		values[5] = {CStringGetTextDatum(tenant_id), CStringGetTextDatum(user_id)};
+	Datum	   *victims;
+	uint64		count;
+	uint64		excess;
+
+	ledger_run(&lock, values, NULL);
+	read_epochs(tenant_id, user_id, epochs);	/* another login or a revocation may have committed while we waited */
+	if (epochs->blocked || epochs->suspended)
+		return false;
+	values[2] = Int64GetDatum(epochs->user_epoch);
+	values[3] = Int64GetDatum(epochs->tenant_epoch);
+	values[4] = TimestampTzGetDatum(now);
+	count = ledger_run(&live, values, NULL);
+	if (count < (uint64) epochs->policy.max_sessions)
+		return true;
+	if (epochs->policy.on_limit == ON_LIMIT_REJECT)
+		return false;
+
+	excess = count - epochs->policy.max_sessions + 1;
+	victims = palloc(sizeof(Datum) * excess);
+	for (uint64 i = 0; i < excess; i++)
+	{
+		pg_uuid_t  *victim = palloc(sizeof(pg_uuid_t));
+		bool		isnull;
+
+		*victim = *DatumGetUUIDP(ledger_datum(i, 1, &isnull));
+		victims[i] = UUIDPGetDatum(victim);
+	}
+	*evicted = PointerGetDatum(construct_array(victims, (int) excess, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+	ledger_action.kind = "session_evicted";
+	ledger_run(&evict, evicted, NULL);
+	ledger_action.kind = NULL;
+	return true;
+}
+
+static void
+insert_session(FunctionCallInfo fcinfo, const char *tenant_id, const char *user_id, const Epochs *epochs,
+			   const char *claims, TimestampTz now, SessionAnswer *answer)
+{
+	static LedgerQuery insert = {
+		"INSERT INTO sessauth.session (session_id, tenant_id, user_id, epoch, tenant_epoch, created_at, refreshed_at,"
+		" expires_at, idle_expires_at, access_expires_at, refresh_counter, refresh_hash, device, ip, user_agent, client_claims)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14)",
+		14, {UUIDOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+			BYTEAOID, TEXTOID, INETOID, TEXTOID, JSONBOID}
+	};
+	const unsigned char *refresh_key = signing_refresh_key();
+	pg_uuid_t  *session_id = palloc(sizeof(pg_uuid_t));
+	TimestampTz expires = now + (int64) epochs->policy.session_ttl * USECS_PER_SEC;
+	TimestampTz idle = now + (int64) epochs->policy.idle_ttl * USECS_PER_SEC;
+	TimestampTz access_end = access_token_end(now, &epochs->policy, expires, idle);
+	SaRefresh	refresh;
+	char		token[SA_REFRESH_TEXT_LEN + 1];
+	bytea	   *hash = palloc(VARHDRSZ + SA_DIGEST_LEN);
+	Datum		values[14];
+	bool		nulls[14] = {false};
+
+	session_id_new(session_id);
+	answer->access_token = access_token_mint(session_id, tenant_id, user_id, epochs->user_epoch, epochs->tenant_epoch,
+											 claims, now, access_end);
+	SET_VARSIZE(hash, VARHDRSZ + SA_DIGEST_LEN);
+	if (refresh_key == NULL || !sa_refresh_first(session_id->data, &refresh) ||
+		!sa_refresh_encode(refresh_key, &refresh, token) ||
+		!sa_sha256(token, SA_REFRESH_TEXT_LEN, (unsigned char *) VARDATA(hash)))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
+
+	values[0] = UUIDPGetDatum(session_id);
+	values[1] = CStringGetTextDatum(tenant_id);
+	values[2] = CStringGetTextDatum(user_id);
+	values[3] = Int64GetDatum(epochs->user_epoch);
+	values[4] = Int64GetDatum(epochs->tenant_epoch);
+	values[5] = TimestampTzGetDatum(now);
+	values[6] = TimestampTzGetDatum(expires);
+	values[7] = TimestampTzGetDatum(idle);
+	values[8] = TimestampTzGetDatum(access_end);
+	values[9] = PointerGetDatum(hash);
+	for (int i = 2; i <= 5; i++)
+	{
+		nulls[i + 8] = PG_ARGISNULL(i);
+		values[i + 8] = PG_GETARG_DATUM(i);
+	}
+	ledger_run(&insert, values, nulls);
+
+	answer->session_id = session_id;
+	answer->access_expires_at = access_end;
+	answer->refresh_token = pstrdup(token);
+	answer->refresh_expires_at = Min(expires, idle);
+	answer->epoch = epochs->user_epoch;
+}
+
+/* The caller's own claims as JSON text, NULL when there are none. Checks the lengths of the free texts on the way. */
+static char *
+claims_arg(FunctionCallInfo fcinfo, int n)
+{
+	const char *reason;
+	Jsonb	   *jsonb;
+	char	   *claims;
+
+	(void) optional_text_arg(fcinfo, 2, "device", DEVICE_MAX);
+	(void) optional_text_arg(fcinfo, 4, "user_agent", USER_AGENT_MAX);
+	if (PG_ARGISNULL(n))
+		return NULL;
+	jsonb = PG_GETARG_JSONB_P(n);
+	claims = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+	reason = sa_claims_check(claims, strlen(claims));
+	if (reason)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid claims"),
+				 errdetail("The claims were refused: %s.", reason),
+				 errhint("Pass a JSON object of at most %d bytes without registered or sessauth claim names.", SA_CLAIMS_MAX)));
+	return claims;
+}

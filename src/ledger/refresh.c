@@ -1,0 +1,240 @@
+/*
+ * refresh.c
+ *		refresh_session: rotation, and noticing theft.
+ *
+ * One transition under the session's row lock. Whatever two clients do with
+ * copies of a token, they come here one after the other:
+ *
+ *	current token		→ rotated: a successor, the presented one becomes the parent
+ *	parent, in grace	→ the same successor again (a lost answer, a second tab)
+ *	older genuine token	→ reuse: somebody else has a copy; the session ends
+ *	anything else		→ unknown, and nothing changes
+ *
+ * Reuse is an outcome, not an error, so that the revocation commits with the caller's transaction.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/inet.h"
+
+#include "core/refresh.h"
+#include "ledger/ledger.h"
+#include "ledger/session.h"
+#include "ledger/signing.h"
+
+#define USER_AGENT_MAX	1024
+
+static const char *refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text *presented,
+						   const unsigned char *key, SessionAnswer *answer);
+static void rotate(FunctionCallInfo fcinfo, const SessionRow *session, const SaRefresh *token,
+				   const unsigned char *key, TimestampTz now, SessionAnswer *answer);
+static void answer_again(const SessionRow *session, const SaRefresh *token, const unsigned char *key,
+						 TimestampTz now, SessionAnswer *answer);
+static void end_for_reuse(const SessionRow *session);
+static void fill_answer(const SessionRow *session, const char *refresh_token, TimestampTz now, TimestampTz idle_end,
+						SessionAnswer *answer);
+static void encode(const unsigned char *key, const SaRefresh *token, char *out);
+static void hash_text(const char *text, size_t len, unsigned char *out);
+static bool hash_is(const bytea *stored, const unsigned char *hash);
+
+PG_FUNCTION_INFO_V1(sessauth_refresh_session);
+
+/*
+ * refresh_session(refresh_token, ip, user_agent) → one row like issue_session's.
+ * Outcomes ok, reused, expired, idle, revoked, unknown. Throws 42501 without access, 22004 for a null token.
+ */
+Datum
+sessauth_refresh_session(PG_FUNCTION_ARGS)
+{
+	LedgerCall	call;
+	SessionAnswer answer = {.outcome = "unknown"};
+	const unsigned char *key;
+	text	   *presented;
+	SaRefresh	token;
+
+	require_arg(fcinfo, 0, "refresh_token");
+	(void) optional_text_arg(fcinfo, 2, "user_agent", USER_AGENT_MAX);
+	access_require(ACCESS_SERVICE, NULL);
+	presented = PG_GETARG_TEXT_PP(0);
+
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	key = signing_refresh_key();
+	if (key != NULL && sa_refresh_decode(key, VARDATA_ANY(presented), VARSIZE_ANY_EXHDR(presented), &token))
+		answer.outcome = refresh(fcinfo, &call, &token, presented, key, &answer);
+	ledger_end(&call);
+	return session_answer(fcinfo, &answer);
+}
+
+static const char *
+refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text *presented,
+		const unsigned char *key, SessionAnswer *answer)
+{
+	TimestampTz now;
+	SessionRow	session;
+	pg_uuid_t	session_id;
+	unsigned char hash[SA_DIGEST_LEN];
+
+	memcpy(session_id.data, token->sid, UUID_LEN);
+	hash_text(VARDATA_ANY(presented), VARSIZE_ANY_EXHDR(presented), hash);
+
+	/* A caller of one tenant must not even lock a session of another. */
+	if (!access_is_unlimited(call->caller, ACCESS_SERVICE) &&
+		(!session_read(&session_id, GetCurrentTimestamp(), false, &session) ||
+		 !access_allows(call->caller, ACCESS_SERVICE, session.tenant_id)))
+		return "unknown";
+
+	now = GetCurrentTimestamp();	/* before the row is read: see mint.c */
+	if (!session_read(&session_id, now, true, &session))
+		return "unknown";
+
+	if (session.state == SESSION_EXPIRED)
+		return "expired";
+	if (session.state == SESSION_IDLE)
+		return "idle";
+	if (session.state != SESSION_LIVE)
+		return "revoked";
+
+	if (token->counter == (uint64) session.refresh_counter)
+	{
+		if (!hash_is(session.refresh_hash, hash))
+			return "unknown";
+		rotate(fcinfo, &session, token, key, now, answer);
+		return "ok";
+	}
+
+	/* Genuine, but from a future that a restore has undone. */
+	if (token->counter > (uint64) session.refresh_counter)
+		return "unknown";
+
+	if (token->counter + 1 == (uint64) session.refresh_counter && hash_is(session.parent_hash, hash) &&
+		session.refresh_salt != NULL &&
+		now < session.refreshed_at + (int64) session.policy.refresh_grace * USECS_PER_SEC)
+	{
+		answer_again(&session, token, key, now, answer);
+		return "ok";
+	}
+
+	if (!PG_ARGISNULL(1))
+		ledger_action.ip = PG_GETARG_INET_PP(1);
+	end_for_reuse(&session);
+	return "reused";
+}
+
+static void
+rotate(FunctionCallInfo fcinfo, const SessionRow *session, const SaRefresh *token,
+	   const unsigned char *key, TimestampTz now, SessionAnswer *answer)
+{
+	static LedgerQuery update = {
+		"UPDATE sessauth.session SET refresh_counter = $2, parent_hash = refresh_hash, refresh_hash = $3, refresh_salt = $4,"
+		" refreshed_at = $5, idle_expires_at = $6, access_expires_at = greatest(access_expires_at, $7),"
+		" ip = coalesce($8, ip), user_agent = coalesce($9, user_agent) WHERE session_id = $1",
+		9, {UUIDOID, INT8OID, BYTEAOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INETOID, TEXTOID}
+	};
+	TimestampTz idle = now + (int64) session->policy.idle_ttl * USECS_PER_SEC;
+	bytea	   *salt = palloc(VARHDRSZ + SA_SALT_LEN);
+	bytea	   *hash = palloc(VARHDRSZ + SA_DIGEST_LEN);
+	char		text[SA_REFRESH_TEXT_LEN + 1];
+	SaRefresh	next;
+	Datum		values[9];
+	bool		nulls[9] = {false};
+
+	SET_VARSIZE(salt, VARHDRSZ + SA_SALT_LEN);
+	SET_VARSIZE(hash, VARHDRSZ + SA_DIGEST_LEN);
+	if (!sa_random(VARDATA(salt), SA_SALT_LEN) ||
+		!sa_refresh_next(key, token, (unsigned char *) VARDATA(salt), &next))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
+	encode(key, &next, text);
+	hash_text(text, SA_REFRESH_TEXT_LEN, (unsigned char *) VARDATA(hash));
+	fill_answer(session, text, now, idle, answer);
+
+	values[0] = UUIDPGetDatum(&session->session_id);
+	values[1] = Int64GetDatum((int64) next.counter);
+	values[2] = PointerGetDatum(hash);
+	values[3] = PointerGetDatum(salt);
+	values[4] = TimestampTzGetDatum(now);
+	values[5] = TimestampTzGetDatum(idle);
+	values[6] = TimestampTzGetDatum(answer->access_expires_at);
+	for (int i = 1; i <= 2; i++)
+	{
+		nulls[i + 6] = PG_ARGISNULL(i);
+		values[i + 6] = PG_GETARG_DATUM(i);
+	}
+	ledger_run(&update, values, nulls);
+}
+
+static void
+answer_again(const SessionRow *session, const SaRefresh *token, const unsigned char *key,
+			 TimestampTz now, SessionAnswer *answer)
+{
+	static LedgerQuery update = {
+		"UPDATE sessauth.session SET access_expires_at = greatest(access_expires_at, $2) WHERE session_id = $1",
+		2, {UUIDOID, TIMESTAMPTZOID}
+	};
+	char		text[SA_REFRESH_TEXT_LEN + 1];
+	SaRefresh	next;
+	Datum		values[2];
+
+	if (VARSIZE_ANY_EXHDR(session->refresh_salt) != SA_SALT_LEN ||
+		!sa_refresh_next(key, token, (unsigned char *) VARDATA_ANY(session->refresh_salt), &next))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
+	encode(key, &next, text);
+	fill_answer(session, text, now, session->idle_expires_at, answer);
+
+	values[0] = UUIDPGetDatum(&session->session_id);
+	values[1] = TimestampTzGetDatum(answer->access_expires_at);
+	ledger_action.kind = "session_refresh_retried";
+	ledger_run(&update, values, NULL);
+	ledger_action.kind = NULL;
+}
+
+static void
+end_for_reuse(const SessionRow *session)
+{
+	static LedgerQuery update = {
+		"UPDATE sessauth.session SET ended_at = clock_timestamp(), end_reason = 'a used refresh token was presented again'"
+		" WHERE session_id = $1", 1, {UUIDOID}
+	};
+	Datum		value = UUIDPGetDatum(&session->session_id);
+
+	ledger_action.kind = "refresh_reused";
+	ledger_run(&update, &value, NULL);
+	ledger_action.kind = NULL;
+}
+
+static void
+fill_answer(const SessionRow *session, const char *refresh_token, TimestampTz now, TimestampTz idle_end, SessionAnswer *answer)
+{
+	pg_uuid_t  *session_id = palloc(sizeof(pg_uuid_t));
+
+	*session_id = session->session_id;
+	answer->session_id = session_id;
+	answer->access_expires_at = access_token_end(now, &session->policy, session->expires_at, idle_end);
+	answer->access_token = access_token_mint(session_id, session->tenant_id, session->user_id, session->epoch,
+											 session->tenant_epoch, session->claims, now, answer->access_expires_at);
+	answer->refresh_token = pstrdup(refresh_token);
+	answer->refresh_expires_at = Min(session->expires_at, idle_end);
+	answer->epoch = session->epoch;
+}
+
+static void
+encode(const unsigned char *key, const SaRefresh *token, char *out)
+{
+	if (!sa_refresh_encode(key, token, out))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
+}
+
+static void
+hash_text(const char *text, size_t len, unsigned char *out)
+{
+	if (!sa_sha256(text, len, out))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not hash a refresh token")));
+}
+
+static bool
+hash_is(const bytea *stored, const unsigned char *hash)
+{
+	return stored != NULL && VARSIZE_ANY_EXHDR(stored) == SA_DIGEST_LEN &&
+		sa_equal(VARDATA_ANY(stored), hash, SA_DIGEST_LEN);
+}

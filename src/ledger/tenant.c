@@ -1,0 +1,79 @@
+/*
+ * tenant.c
+ *		Tenants and their policies.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+#include "ledger/ledger.h"
+#include "ledger/policy.h"
+
+static Datum policy_arg(FunctionCallInfo fcinfo, int n);
+
+PG_FUNCTION_INFO_V1(sessauth_create_tenant);
+
+/* create_tenant(tenant_id text, policy jsonb default '{}') → jsonb: the policy in force. Throws 42710 when it exists, 22023 for a bad id or policy. */
+Datum
+sessauth_create_tenant(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery insert = {
+		"INSERT INTO sessauth.tenant (tenant_id, policy) VALUES ($1, $2) ON CONFLICT DO NOTHING", 2, {TEXTOID, JSONBOID}
+	};
+	LedgerCall	call;
+	char	   *tenant_id;
+	Datum		values[2];
+
+	access_require_owner(fcinfo);
+	tenant_id = tenant_id_arg(fcinfo, 0);
+	values[0] = CStringGetTextDatum(tenant_id);
+	values[1] = policy_arg(fcinfo, 1);
+
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	ledger_action.kind = "tenant_created";
+	if (ledger_run(&insert, values, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("tenant \"%s\" already exists", tenant_id),
+				 errhint("Change its policy with sessauth.set_policy().")));
+	ledger_end(&call);
+	PG_RETURN_JSONB_P(policy_effective(DatumGetJsonbP(values[1])));
+}
+
+PG_FUNCTION_INFO_V1(sessauth_set_policy);
+
+/* set_policy(tenant_id text, policy jsonb) → jsonb: the policy in force. Replaces the whole policy. */
+Datum
+sessauth_set_policy(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery update = {
+		"UPDATE sessauth.tenant SET policy = $2 WHERE tenant_id = $1", 2, {TEXTOID, JSONBOID}
+	};
+	LedgerCall	call;
+	char	   *tenant_id;
+	Datum		values[2];
+
+	access_require_owner(fcinfo);
+	tenant_id = tenant_id_arg(fcinfo, 0);
+	values[0] = CStringGetTextDatum(tenant_id);
+	values[1] = policy_arg(fcinfo, 1);
+
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	if (ledger_run(&update, values, NULL) == 0)
+		unknown_tenant(tenant_id);
+	ledger_end(&call);
+	PG_RETURN_JSONB_P(policy_effective(DatumGetJsonbP(values[1])));
+}
+
+static Datum
+policy_arg(FunctionCallInfo fcinfo, int n)
+{
+	require_arg(fcinfo, n, "policy");
+	policy_check(PG_GETARG_JSONB_P(n));
+	return PG_GETARG_DATUM(n);
+}

@@ -1,0 +1,86 @@
+/*
+ * settings.c
+ *		The settings sessauth.*.
+ *
+ * All of them are read by the server alone (PGC_SIGHUP): a setting that a
+ * session could change would let an application mint tokens that live longer
+ * than the worker remembers their revocation.
+ */
+#include "postgres.h"
+
+#include "utils/guc.h"
+
+#include "server/settings.h"
+
+char	   *setting_master_key_file = NULL;
+char	   *setting_issuer = NULL;
+char	   *setting_audience = NULL;
+int			setting_heartbeat_interval = 200;
+int			setting_max_lease = 30 * 1000;
+int			setting_access_ttl = 5 * 60;
+int			setting_session_ttl = 30 * 24 * 60 * 60;
+int			setting_idle_ttl = 7 * 24 * 60 * 60;
+int			setting_refresh_grace = 10;
+int			setting_max_sessions = 0;
+int			setting_on_limit = ON_LIMIT_REJECT;
+
+static const struct config_enum_entry on_limit_options[] = {
+	{"reject", ON_LIMIT_REJECT, false},
+	{"evict_oldest", ON_LIMIT_EVICT_OLDEST, false},
+	{NULL, 0, false}
+};
+
+static void define_int(const char *name, const char *what, int *variable, int min, int max, int flags);
+static void define_string(const char *name, const char *what, char **variable, const char *value, int flags);
+
+void
+settings_init(void)
+{
+	define_string("sessauth.master_key_file",
+				  "File with the key that seals private keys at rest: 64 hex digits, readable by the server alone.",
+				  &setting_master_key_file, "", GUC_SUPERUSER_ONLY);
+	define_string("sessauth.issuer", "The iss claim of new access tokens.", &setting_issuer, "sessauth", 0);
+	define_string("sessauth.audience", "The aud claim of new access tokens.", &setting_audience, "sessauth", 0);
+
+	define_int("sessauth.heartbeat_interval",
+			   "How often the worker proves to the nodes that they know everything.",
+			   &setting_heartbeat_interval, 10, 60 * 1000, GUC_UNIT_MS);
+	define_int("sessauth.max_lease",
+			   "The longest staleness that a node may tolerate.",
+			   &setting_max_lease, 100, 60 * 60 * 1000, GUC_UNIT_MS);
+
+	define_int("sessauth.access_ttl", "Lifetime of an access token, unless the tenant's policy says otherwise.",
+			   &setting_access_ttl, 1, ACCESS_TTL_MAX, GUC_UNIT_S);
+	define_int("sessauth.session_ttl", "Absolute lifetime of a session, unless the tenant's policy says otherwise.",
+			   &setting_session_ttl, 1, SESSION_TTL_MAX, GUC_UNIT_S);
+	define_int("sessauth.idle_ttl", "How long a session lives without a refresh, unless the tenant's policy says otherwise.",
+			   &setting_idle_ttl, 1, SESSION_TTL_MAX, GUC_UNIT_S);
+	define_int("sessauth.refresh_grace",
+			   "How long a just-used refresh token gets the same answer again, unless the tenant's policy says otherwise.",
+			   &setting_refresh_grace, 0, REFRESH_GRACE_MAX, GUC_UNIT_S);
+	define_int("sessauth.max_sessions",
+			   "Live sessions per user, unless the tenant's policy says otherwise; 0 means no limit.",
+			   &setting_max_sessions, 0, MAX_SESSIONS_MAX, 0);
+	DefineCustomEnumVariable("sessauth.on_limit",
+							 "What a login beyond max_sessions does, unless the tenant's policy says otherwise.",
+							 NULL, &setting_on_limit, ON_LIMIT_REJECT, on_limit_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+#if PG_VERSION_NUM >= 150000
+	MarkGUCPrefixReserved("sessauth");
+#else
+	EmitWarningsOnPlaceholders("sessauth");
+#endif
+}
+
+static void
+define_int(const char *name, const char *what, int *variable, int min, int max, int flags)
+{
+	DefineCustomIntVariable(name, what, NULL, variable, *variable, min, max, PGC_SIGHUP, flags, NULL, NULL, NULL);
+}
+
+static void
+define_string(const char *name, const char *what, char **variable, const char *value, int flags)
+{
+	DefineCustomStringVariable(name, what, NULL, variable, value, PGC_SIGHUP, flags, NULL, NULL, NULL);
+}
