@@ -173,7 +173,7 @@ SELECT pg_catalog.pg_extension_config_dump('sessauth.mirror', '');
 /* ---- this cluster only ---- */
 
 CREATE TABLE sessauth.ledger_state (
-	only		boolean PRIMARY KEY DEFAULT true CHECK (only),
+	singleton	boolean PRIMARY KEY DEFAULT true CHECK (singleton),
 	ledger_id	uuid NOT NULL DEFAULT gen_random_uuid(),
 	system_id	bigint NOT NULL,
 	database_oid	oid NOT NULL,

@@ -36,18 +36,18 @@ sessauth_verify(PG_FUNCTION_ARGS)
 	LedgerCall	call;
 	SaToken		token = {0};
 	const char *outcome;
-	text	   *text;
+	text	   *presented;
 	char	   *claims = NULL;
 
 	require_arg(fcinfo, 0, "access_token");
 	access_require(ACCESS_SERVICE | ACCESS_NODE, NULL);
-	text = PG_GETARG_TEXT_PP(0);
+	presented = PG_GETARG_TEXT_PP(0);
 	if (RecoveryInProgress())
 		return verify_answer(fcinfo, "cannot_tell", &token, NULL);
 
 	ledger_begin(&call, fcinfo);
 	signing_refresh();			/* everything that may throw comes before the reader allocates */
-	outcome = decide(call.caller, VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text), &token);
+	outcome = decide(call.caller, VARDATA_ANY(presented), VARSIZE_ANY_EXHDR(presented), &token);
 	if (token.claims)
 	{
 		claims = MemoryContextAllocExtended(CurrentMemoryContext, strlen(token.claims) + 1, MCXT_ALLOC_NO_OOM);
