@@ -18,7 +18,7 @@ REGRESS      = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
 REGRESS_OPTS = --inputdir=test --expecteddir=. --dbname=contrib_regression
 
 # Just-in-time inlining has nothing to gain here, and clang would become a build dependency.
-with_llvm = no
+override with_llvm = no
 
 EXTRA_CLEAN = $(DATA_built) build results regression.diffs regression.out tmp_check output_iso
 
