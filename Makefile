@@ -14,8 +14,13 @@ PG_CPPFLAGS = -Isrc -DSESSAUTH_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -std=gnu11
 SHLIB_LINK  = -lhiredis -ljansson -lssl -lcrypto
 
-REGRESS      = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
-REGRESS_OPTS = --inputdir=test --expecteddir=. --dbname=contrib_regression
+# Against a running server whose shared_preload_libraries has sessauth. Expected output
+# of specs lies beside them; where to look for it became an option in version 16.
+REGRESS        = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
+REGRESS_OPTS   = --inputdir=test
+ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test/isolation --load-extension=sessauth \
+	$(if $(filter 14 15,$(MAJORVERSION)),,--expecteddir=test/isolation)
 
 # Just-in-time inlining has nothing to gain here, and clang would become a build dependency.
 override with_llvm = no
@@ -23,6 +28,18 @@ override with_llvm = no
 EXTRA_CLEAN = $(DATA_built) build results regression.diffs regression.out tmp_check output_iso
 
 PG_CONFIG  ?= pg_config
+
+all:
+
+# demo and test come first, because they also install what the rest needs.
+.PHONY: demo test
+demo:
+	@PG_CONFIG='$(PG_CONFIG)' test/demo
+test:
+	@PG_CONFIG='$(PG_CONFIG)' TESTS='$(TESTS)' test/run
+
+ifneq ($(filter-out demo test,$(or $(MAKECMDGOALS),all)),)
+
 PGXS       := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
@@ -33,9 +50,6 @@ $(DATA_built): $(CHAPTERS)
 $(OBJS): $(wildcard src/*/*.h)
 
 include src/node/node.mk
+-include test/unit/unit.mk
 
-.PHONY: demo test
-demo:
-	@test/demo
-test:
-	@test/run
+endif

@@ -1,0 +1,100 @@
+# shellcheck shell=bash
+#
+# deps.sh
+#		What building, testing and showing sessauth needs, and how to get it.
+#
+# Sourced by test/demo and test/run. On Debian and its relatives missing
+# packages are installed when we may (root, or sudo that asks no password);
+# otherwise the exact command is printed and the caller stops. Elsewhere the
+# programs themselves are looked for.
+
+# Prints the major version of the PostgreSQL that PG_CONFIG belongs to, or the default.
+pg_major() {
+	local version
+	version=$("${PG_CONFIG:-pg_config}" --version 2>/dev/null) || version="PostgreSQL 15"
+	version=${version#PostgreSQL }
+	echo "${version%%[!0-9]*}"
+}
+
+# Prints the Debian packages that are needed, one a line. postgresql-server-dev
+# brings pgxs and libpq; perl brings prove and HTTP::Tiny. Not in the list, and on
+# purpose: nodejs and npm, which other vendors package in conflict with Debian.
+deps_wanted() {
+	local major
+	major=$(pg_major)
+	printf '%s\n' \
+		gcc libc6-dev make pkg-config \
+		"postgresql-$major" "postgresql-server-dev-$major" "postgresql-$major-pgtap" \
+		redis-server \
+		libhiredis-dev libevent-dev libjansson-dev libssl-dev libpq-dev \
+		perl libipc-run-perl libdbd-pg-perl
+}
+
+# Makes sure that everything is there. Quick and silent when it is.
+deps_ensure() {
+	if ! command -v dpkg-query >/dev/null; then
+		deps_look_for_programs
+		return
+	fi
+
+	local missing
+	missing=$(deps_missing)
+	[ -n "$missing" ] || return 0
+
+	local -a packages
+	read -r -d '' -a packages <<<"$missing" || true
+	local -a as_root=()
+	if [ "$(id -u)" != 0 ]; then
+		if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+			as_root=(sudo -n)
+		else
+			{
+				echo "Some packages are missing, and only root may install them. Run this, then try again:"
+				echo
+				echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${packages[*]}"
+				echo
+			} >&2
+			exit 1
+		fi
+	fi
+
+	echo "Installing ${packages[*]}" >&2
+	local -a apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq)
+	local log
+	log=$(mktemp)
+	if ! "${apt[@]}" install -y --no-install-recommends "${packages[@]}" >"$log" 2>&1 </dev/null; then
+		# The usual reason: the package lists are old, or were never fetched.
+		if ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1 </dev/null; then
+			tail -n 20 "$log" >&2
+			rm -f "$log"
+			echo "Could not install: ${packages[*]}" >&2
+			exit 1
+		fi
+	fi
+	rm -f "$log"
+}
+
+# Prints those of the wanted packages that are not installed. A virtual
+# package's provider counts, so that a vendor's own build of one is accepted.
+deps_missing() {
+	local have
+	have=$(dpkg-query -W -f '${db:Status-Abbrev}\t${Package}, ${Provides}\n' 2>/dev/null |
+		sed -n 's/^ii \?\t//p' | tr ',' '\n' | sed 's/([^)]*)//; s/ //g' | sort -u)
+	comm -23 <(deps_wanted | sort -u) <(printf '%s\n' "$have")
+}
+
+deps_look_for_programs() {
+	local program missing=
+	for program in gcc make pkg-config "${PG_CONFIG:-pg_config}" redis-server perl prove; do
+		command -v "$program" >/dev/null || missing+=" $program"
+	done
+	for program in IPC::Run DBD::Pg HTTP::Tiny; do
+		perl -M"$program" -e1 2>/dev/null || missing+=" $program"
+	done
+	if [ -n "$missing" ]; then
+		echo "Missing:$missing. On Debian these would be the packages:" >&2
+		deps_wanted | tr '\n' ' ' >&2
+		echo >&2
+		exit 1
+	fi
+}
