@@ -24,7 +24,7 @@ typedef struct SaField
 } SaField;
 
 #define SA_FIELD(p, n)	((SaField) {(p), (n)})
-#define SA_FIELD_STR(s)	((SaField) {(s), strlen(s)})
+#define SA_FIELD_STR(s)	((SaField) {(s), strlen(s)})	/* needs <string.h>; evaluates s twice */
 
 /* False only when OpenSSL cannot work at all (out of memory, broken provider). */
 extern bool sa_sha256(const void *data, size_t len, unsigned char out[SA_DIGEST_LEN]);

@@ -8,6 +8,7 @@
  * mac = sa_mac(refresh key, "sessauth/1/refresh", session id, counter, secret). The secret of a
  * successor is derived: sa_mac(refresh key, "sessauth/1/successor", session id, counter, secret, salt),
  * so that a client that lost the answer gets the same token again, for as long as the ledger keeps the salt.
+ * All fields enter the MAC as bytes, the counter as its 8 big-endian ones. It is below 2^63, as a bigint is.
  */
 #ifndef SESSAUTH_CORE_REFRESH_H
 #define SESSAUTH_CORE_REFRESH_H
@@ -25,7 +26,7 @@
 typedef struct SaRefresh
 {
 	unsigned char sid[16];
-	uint64_t	counter;		/* 1 for the first token of a session */
+	uint64_t	counter;		/* 1 for the first token of a session; never 0, below 2^63 */
 	unsigned char secret[32];
 } SaRefresh;
 

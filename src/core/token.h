@@ -5,8 +5,9 @@
  * One strict reader serves the database and the nodes, so that they can never
  * disagree on what a token says. It takes the compact form only, at most
  * SA_TOKEN_MAX bytes, canonical base64url, no duplicate members, no trailing
- * bytes, typ "at+jwt" (or "application/at+jwt", either case), no crit, and
- * only the algorithm of the key that the kid names.
+ * bytes, JSON at most 32 levels deep, typ "at+jwt" (or "application/at+jwt", either case), no crit, and
+ * only the algorithm of the key that the kid names. All claims of RFC 9068 are
+ * required, also client_id and jti; numbers must be JSON integers.
  */
 #ifndef SESSAUTH_CORE_TOKEN_H
 #define SESSAUTH_CORE_TOKEN_H
@@ -99,7 +100,12 @@ typedef struct SaTokenDraft
  */
 extern char *sa_token_mint(const SaKey *key, const char *kid, const SaTokenDraft *draft);
 
-/* NULL when the claims are a JSON object that may be embedded, else a static English reason in lower case. */
+/*
+ * NULL when the claims are a JSON object that may be embedded, else a static English reason in lower case.
+ * Reserved: iss aud sub client_id jti iat exp nbf tid uid sid epoch tepoch, typ cty alg kid crit, active token_type.
+ * Integers beyond 64 bits and nesting beyond 32 levels are refused too: no reader would take the token.
+ * SaToken.claims gives back what was written, byte by byte but for white space between members.
+ */
 extern const char *sa_claims_check(const char *json, size_t len);
 
 #endif							/* SESSAUTH_CORE_TOKEN_H */

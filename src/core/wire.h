@@ -17,14 +17,19 @@
 #include "encoding.h"
 #include "token.h"
 
-#define SA_PREFIX_MAX		64		/* bytes of a key prefix: printable ASCII without spaces */
+#define SA_PREFIX_MAX		64		/* bytes of a key prefix: printable ASCII without spaces and braces */
 #define SA_REDIS_KEY_SIZE	(SA_PREFIX_MAX + 32 + SA_PCT_SIZE(SA_TENANT_ID_MAX) + SA_PCT_SIZE(SA_USER_ID_MAX))
 #define SA_NODE_NAME_MAX	64
 #define SA_NODE_ID_SIZE		(SA_NODE_NAME_MAX + 1 + 32 + 1)
 #define SA_NONCE_SIZE		33		/* 32 hex digits and NUL */
 #define SA_LINE_SIZE		512		/* a nonce or answer value */
 
-/* --- names (each writes a NUL and returns the length; out holds SA_REDIS_KEY_SIZE) --- */
+/*
+ * --- names ---
+ *
+ * Each writes a NUL and returns the length; out holds SA_REDIS_KEY_SIZE. 0 and an empty out when the prefix is
+ * not valid, an id is empty or too long, or sid is no UUID.
+ */
 
 extern size_t sa_name_user_epoch(const char *prefix, const char *tid, size_t tidlen,
 								 const char *uid, size_t uidlen, char *out);
@@ -87,8 +92,9 @@ typedef struct SaEntry
 
 /*
  * The field names and values of an entry as Redis arguments, MAC last. The
- * bytes live in *store, which must outlive args. Returns the number of
- * arguments, 0 when OpenSSL fails. The MAC is args[count - 1].
+ * bytes live in *store and *entry, which must outlive args. Returns the number of
+ * arguments; 0 when OpenSSL fails or when doc/protocol.md, section 3, has no such entry (a
+ * beat's low must be 1 to n + 1, a user's entry has no sid, ...). The MAC is args[count - 1].
  */
 typedef struct SaEntryStore
 {
@@ -127,7 +133,10 @@ typedef struct SaAnswer
 	int64_t		at;				/* unix ms */
 } SaAnswer;
 
-/* Writers: out holds SA_LINE_SIZE; return the length, 0 when OpenSSL fails. Readers: false unless canonical and authentic. */
+/*
+ * node is "name/incarnation". Writers: out holds SA_LINE_SIZE; return the length, 0 when OpenSSL fails or when a
+ * member is not what doc/protocol.md, section 4, says. Readers: false unless canonical and authentic.
+ */
 extern size_t sa_nonce_write(const unsigned char link[SA_KEY_LEN], const char *nodes_key, const char *node,
 							 const SaNonce *nonce, char *out);
 extern bool sa_nonce_read(const unsigned char link[SA_KEY_LEN], const char *nodes_key, const char *node, size_t nodelen,

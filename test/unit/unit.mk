@@ -1,0 +1,24 @@
+# Unit tests of src/core: plain C programs that print TAP, built with sanitizers.
+#
+#   make check-unit
+
+UNIT_DIR    = build/unit
+UNIT_CC    ?= $(CC)
+UNIT_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
+              -fno-sanitize-recover=undefined -Isrc -Itest/unit
+UNIT_LIBS   = -ljansson -lcrypto
+UNIT_CORE   = $(patsubst src/core/%.c,$(UNIT_DIR)/core/%.o,$(wildcard src/core/*.c))
+UNIT_TESTS  = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
+UNIT_HEADERS = $(wildcard src/core/*.h test/unit/*.h)
+
+$(UNIT_DIR)/core/%.o: src/core/%.c $(UNIT_HEADERS)
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) -c $< -o $@
+
+$(UNIT_DIR)/test_%: test/unit/test_%.c $(UNIT_CORE) $(UNIT_HEADERS)
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) $< $(UNIT_CORE) $(UNIT_LIBS) -o $@
+
+.PHONY: check-unit
+check-unit: $(UNIT_TESTS)
+	prove $(UNIT_TESTS)
