@@ -17,7 +17,7 @@ SHLIB_LINK  = -lhiredis -ljansson -lssl -lcrypto
 # Against a running server whose shared_preload_libraries has sessauth. Expected output
 # of specs lies beside them; where to look for it became an option in version 16.
 REGRESS        = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
-REGRESS_OPTS   = --inputdir=test
+REGRESS_OPTS   = --inputdir=test --load-extension=sessauth
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test/isolation --load-extension=sessauth \
 	$(if $(filter 14 15,$(MAJORVERSION)),,--expecteddir=test/isolation)
