@@ -50,6 +50,6 @@ $(DATA_built): $(CHAPTERS)
 $(OBJS): $(wildcard src/*/*.h)
 
 include src/node/node.mk
--include test/unit/unit.mk
+include test/unit/unit.mk
 
 endif

@@ -48,7 +48,11 @@ for my $name (@order)
 	my $files = $selected->{$name} or next;
 	next if $group->{files} && !@$files;
 	print "\n== $group->{title}\n";
-	$group->{run}->(@$files);
+	if (!eval { $group->{run}->(@$files); 1 })
+	{
+		print $@;
+		$failed++;
+	}
 }
 $server->stop if $server;
 
@@ -87,7 +91,12 @@ sub in_directory
 
 sub run_unit
 {
-	run_child(sub { exec 'make', '-s', "PG_CONFIG=$ENV{PG_CONFIG}", 'check-unit' }, \&count_lines_of_tap);
+	my @programs;
+	run_child(
+		sub { exec 'make', '-s', "PG_CONFIG=$ENV{PG_CONFIG}", 'unit-tests' },
+		sub { push @programs, grep { -x } split ' ', $_[0]; });
+	print "\n";
+	run_harness({ jobs => $ENV{JOBS} || 2, exec => [] }, @programs) if @programs;
 	return;
 }
 
@@ -185,14 +194,6 @@ sub count_lines_of_pg_regress
 	my ($line) = @_;
 	$passed++ if $line =~ /^(?:test)?\s+\S+\s+\.\.\. ok\b/ || $line =~ /^ok \d/;
 	$failed++ if $line =~ /^(?:test)?\s+\S+\s+\.\.\. FAILED\b/ || $line =~ /^not ok \d/;
-	return;
-}
-
-sub count_lines_of_tap
-{
-	my ($line) = @_;
-	$passed++ if $line =~ /^ok\b/;
-	$failed++ if $line =~ /^not ok\b/;
 	return;
 }
 

@@ -1,6 +1,7 @@
 # Unit tests of src/core: plain C programs that print TAP, built with sanitizers.
 #
-#   make check-unit
+#   make check-unit		runs them
+#   make unit-tests		builds them, and prints their names
 
 UNIT_DIR    = build/unit
 UNIT_CC    ?= $(CC)
@@ -19,6 +20,9 @@ $(UNIT_DIR)/test_%: test/unit/test_%.c $(UNIT_CORE) $(UNIT_HEADERS)
 	@mkdir -p $(@D)
 	$(UNIT_CC) $(UNIT_CFLAGS) $< $(UNIT_CORE) $(UNIT_LIBS) -o $@
 
-.PHONY: check-unit
+.PHONY: check-unit unit-tests
+unit-tests: $(UNIT_TESTS)
+	@echo $(UNIT_TESTS)
+
 check-unit: $(UNIT_TESTS)
 	prove $(UNIT_TESTS)
