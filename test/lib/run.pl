@@ -207,18 +207,32 @@ sub run_harness
 			my $harness = TAP::Harness->new({ merge => 0, failures => 1, color => 0, timer => 1, %$options });
 			my $result = $harness->runtests(@files);
 			my ($ok, $not_ok, $skips) = (0, 0, 0);
-			for my $parser ($result->parsers($result->descriptions))
+			for my $test ($result->descriptions)
 			{
+				my ($parser) = $result->parsers($test);
 				$ok     += $parser->passed - $parser->skipped;
 				$not_ok += $parser->failed;
 				$skips  += $parser->skipped;
 				# Died, or did not keep to its plan.
 				$not_ok++ if $parser->has_problems && !$parser->failed;
+				show_log($test) if $parser->has_problems;
 			}
 			print "#sum $ok $not_ok $skips\n";
 			POSIX::_exit(0);
 		},
 		\&count_sum);
+	return;
+}
+
+# The end of what a test wrote into its log, where PostgreSQL::Test::Utils sends its errors.
+sub show_log
+{
+	my ($test) = @_;
+	my ($name) = $test =~ m{([^/]+)\.t$} or return;
+	my $log = "tmp_check/log/regress_log_$name";
+	return unless -e $log;
+	my @lines = split /^/, Sessauth::Process::slurp_file($log);
+	print "\n-- the end of $log\n", @lines > 40 ? @lines[ -40 .. -1 ] : @lines;
 	return;
 }
 

@@ -375,7 +375,8 @@ sub answer
 {
 	my ($row) = @_;
 	my @columns = grep { defined $row->{$_} && $row->{$_} ne '' && !/_at$|^evicted$/ } sort { ($b eq 'outcome') <=> ($a eq 'outcome') || $a cmp $b } keys %$row;
-	return join '  ', map { @columns == 1 ? short($row->{$_}) : "$_ " . short($row->{$_}) } @columns;
+	my $answer = join '  ', map { @columns == 1 ? short($row->{$_}) : "$_ " . short($row->{$_}) } @columns;
+	return length $answer > 150 ? substr($answer, 0, 147) . '...' : $answer;
 }
 
 sub why
