@@ -216,7 +216,7 @@ CREATE TABLE sessauth.mirror_state (
 	after_event	bigint NOT NULL DEFAULT 0,
 	synced_at	timestamptz
 );
-COMMENT ON TABLE sessauth.mirror_state IS 'How far each mirror has been brought; a missing row or a null snapshot asks for a full sync';
+COMMENT ON TABLE sessauth.mirror_state IS 'How far each mirror has been brought; a null snapshot asks for a full sync, and a mirror without a row (its ledger is a restored or cloned copy) is disabled until activate()';
 COMMENT ON COLUMN sessauth.mirror_state.seen IS 'Snapshot up to which session events have reached the mirror';
 COMMENT ON COLUMN sessauth.mirror_state.target IS 'While a large batch is sent in slices: the snapshot it leads to';
 COMMENT ON COLUMN sessauth.mirror_state.after_event IS 'While a large batch is sent in slices: the last event id already sent';

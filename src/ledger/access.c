@@ -61,7 +61,9 @@ static const struct
 	{"EXECUTE ON FUNCTION sessauth.reads_tenants()", ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"EXECUTE ON FUNCTION sessauth.session_state(timestamptz, timestamptz, timestamptz, bigint, bigint, bigint, bigint)",
 	ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
+	{"EXECUTE ON FUNCTION sessauth.mirror_status(), sessauth.node_status()", ACCESS_AUDITOR},
 	{"SELECT ON sessauth.sessions, sessauth.history", ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
+	{"SELECT ON sessauth.mirrors, sessauth.nodes, sessauth.mirror, sessauth.mirror_state", ACCESS_AUDITOR},
 	{"SELECT ON sessauth.tenant, sessauth.tenant_user, sessauth.event", ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"SELECT (session_id, tenant_id, user_id, epoch, tenant_epoch, version, created_at, refreshed_at, expires_at,"
 		" idle_expires_at, access_expires_at, ended_at, end_reason, device, ip, user_agent) ON sessauth.session",

@@ -1,0 +1,64 @@
+/* Chapter 70: mirrors and nodes. C: src/ledger/mirror.c, src/worker/status.c. */
+
+CREATE FUNCTION sessauth.add_mirror(name text, url text, password_file text DEFAULT NULL) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_add_mirror';
+COMMENT ON FUNCTION sessauth.add_mirror(text, text, text) IS
+	'Makes a Redis server a mirror: redis://[user@]host[:port][/db] or unix:///path[?db=n]; throws 22023, 42710, F0000';
+
+CREATE FUNCTION sessauth.remove_mirror(name text) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_remove_mirror';
+COMMENT ON FUNCTION sessauth.remove_mirror(text) IS 'Stops writing to a mirror; its keys stay until they expire; false when there is none of that name';
+
+CREATE FUNCTION sessauth.mirror_status(
+	OUT name text, OUT state text, OUT generation uuid, OUT n bigint, OUT behind bigint, OUT last_beat_at timestamptz,
+	OUT last_error text, OUT last_error_at timestamptz, OUT warning text) RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_mirror_status';
+COMMENT ON FUNCTION sessauth.mirror_status() IS 'What the worker of this database last said of its mirrors; for the view mirrors';
+
+CREATE FUNCTION sessauth.node_status(
+	OUT name text, OUT incarnation text, OUT mirror text, OUT generation uuid, OUT n bigint, OUT behind bigint,
+	OUT max_staleness interval, OUT refused boolean, OUT last_seen_at timestamptz) RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_node_status';
+COMMENT ON FUNCTION sessauth.node_status() IS 'The nodes that the worker of this database knows; for the view nodes';
+
+CREATE VIEW sessauth.mirrors WITH (security_barrier) AS
+	SELECT m.name, m.url,
+		CASE WHEN s.name IS NULL THEN 'disabled' ELSE coalesce(w.state, 'waiting') END AS state,
+		w.generation, w.n, w.behind, clock_timestamp() - w.last_beat_at AS last_beat_age, s.synced_at,
+		w.last_error, w.last_error_at, w.warning
+	FROM sessauth.mirror m
+	LEFT JOIN sessauth.mirror_state s ON s.name = m.name
+	LEFT JOIN sessauth.mirror_status() w ON w.name = m.name
+	WHERE (SELECT sessauth.reads_all());
+COMMENT ON VIEW sessauth.mirrors IS 'The Redis mirrors: state, how far behind, last error';
+COMMENT ON COLUMN sessauth.mirrors.state IS
+	'streaming; syncing (a full copy is under way); connecting; down (see last_error); waiting (no worker or no link key); disabled (a restored or cloned ledger: see activate())';
+COMMENT ON COLUMN sessauth.mirrors.behind IS 'Revocations that this mirror has not yet been sent';
+
+CREATE VIEW sessauth.nodes WITH (security_barrier) AS
+	SELECT n.name, n.incarnation, n.mirror, n.generation, n.n, n.behind, n.max_staleness, n.refused,
+		clock_timestamp() - n.last_seen_at AS last_seen_age
+	FROM sessauth.node_status() n
+	WHERE (SELECT sessauth.reads_all());
+COMMENT ON VIEW sessauth.nodes IS 'The nodes that ask for leases: what they have applied and when they last asked';
+COMMENT ON COLUMN sessauth.nodes.incarnation IS 'New for every life of a process';
+COMMENT ON COLUMN sessauth.nodes.behind IS 'Revocations that it had not yet applied when it last asked';
+COMMENT ON COLUMN sessauth.nodes.refused IS 'It asks for a longer lease than sessauth.max_lease and gets none';
+
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 150000 THEN
+		ALTER VIEW sessauth.mirrors SET (security_invoker = true);
+		ALTER VIEW sessauth.nodes SET (security_invoker = true);
+	END IF;
+END
+$$;
+
+CREATE FUNCTION sessauth.worker_probe() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_worker_probe';
+COMMENT ON FUNCTION sessauth.worker_probe() IS 'Asks the launcher to look at this database when the transaction has committed';
+
+SELECT sessauth.worker_probe();
+
+CREATE POLICY readers ON sessauth.mirror FOR SELECT USING ((SELECT sessauth.reads_all()));
+CREATE POLICY readers ON sessauth.mirror_state FOR SELECT USING ((SELECT sessauth.reads_all()));

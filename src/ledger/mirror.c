@@ -1,0 +1,101 @@
+/*
+ * mirror.c
+ *		Which Redis servers are mirrors. The worker does the rest.
+ *
+ * A mirror is data and travels with a dump; that this copy of the ledger may
+ * write to it is a row of mirror_state, which does not. A restored or cloned ledger therefore never touches the
+ * original's mirrors until somebody activates them.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+#include "core/redis_url.h"
+#include "ledger/ledger.h"
+#include "server/keyring.h"
+
+PG_FUNCTION_INFO_V1(sessauth_add_mirror);
+
+/*
+ * add_mirror(name, url, password_file) → void. Throws 22023 for a bad name or URL (a password in it included),
+ * 42710 when the name is taken, F0000 without a usable master key.
+ */
+Datum
+sessauth_add_mirror(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery insert = {
+		"INSERT INTO sessauth.mirror (name, url, password_file) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+		3, {TEXTOID, TEXTOID, TEXTOID}
+	};
+	static LedgerQuery enable = {
+		"INSERT INTO sessauth.mirror_state (name) VALUES ($1) ON CONFLICT DO NOTHING", 1, {TEXTOID}
+	};
+	LedgerCall	call;
+	Datum		values[3];
+	bool		nulls[3] = {false, false, PG_ARGISNULL(2)};
+	SaRedisUrl	where;
+	char	   *name;
+	const char *why;
+
+	access_require_owner(fcinfo);
+	require_arg(fcinfo, 0, "name");
+	require_arg(fcinfo, 1, "url");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (name[0] == '\0' || strlen(name) > 63 ||
+		strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") != strlen(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid name of a mirror"),
+				 errhint("Use 1 to 63 letters, digits, dots, hyphens and underscores.")));
+	why = VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1)) > 1000 ? "it is too long" :
+		sa_redis_url_parse(text_to_cstring(PG_GETARG_TEXT_PP(1)), &where);
+	if (why)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid URL of a mirror"),
+				 errdetail("The URL was refused: %s.", why),
+				 errhint("Use redis://[user@]host[:port][/db] or unix:///path[?db=n]; a password goes into a file, named by password_file.")));
+	if (!PG_ARGISNULL(2) && text_to_cstring(PG_GETARG_TEXT_PP(2))[0] != '/')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the path of the password file must be absolute")));
+
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	keyring_ensure_secrets();
+	values[0] = CStringGetTextDatum(name);
+	values[1] = PG_GETARG_DATUM(1);
+	values[2] = PG_GETARG_DATUM(2);
+	if (ledger_run(&insert, values, nulls) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("mirror \"%s\" already exists", name),
+				 errhint("Remove it first with sessauth.remove_mirror().")));
+	ledger_run(&enable, values, NULL);
+	ledger_end(&call);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(sessauth_remove_mirror);
+
+/* remove_mirror(name) → boolean: false when there is no such mirror. Its keys stay until they expire. */
+Datum
+sessauth_remove_mirror(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery delete = {"DELETE FROM sessauth.mirror WHERE name = $1", 1, {TEXTOID}};
+	static LedgerQuery disable = {"DELETE FROM sessauth.mirror_state WHERE name = $1", 1, {TEXTOID}};
+	LedgerCall	call;
+	Datum		value;
+	bool		found;
+
+	access_require_owner(fcinfo);
+	require_arg(fcinfo, 0, "name");
+	value = PG_GETARG_DATUM(0);
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	found = ledger_run(&delete, &value, NULL) > 0;
+	ledger_run(&disable, &value, NULL);
+	ledger_end(&call);
+	PG_RETURN_BOOL(found);
+}

@@ -1,0 +1,97 @@
+/*
+ * shmem.c
+ *		Setting up the shared memory of shmem.h.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+#include "server/shmem.h"
+
+#define TRANCHE "sessauth"
+
+SharedState *shared = NULL;
+
+static shmem_startup_hook_type previous_startup = NULL;
+static bool preloaded = false;
+
+static void request(void);
+static void startup(void);
+
+#if PG_VERSION_NUM >= 150000
+static shmem_request_hook_type previous_request = NULL;
+#endif
+
+void
+shmem_init(void)
+{
+#if PG_VERSION_NUM >= 150000
+	previous_request = shmem_request_hook;
+	shmem_request_hook = request;
+#else
+	request();
+#endif
+	previous_startup = shmem_startup_hook;
+	shmem_startup_hook = startup;
+	preloaded = true;
+}
+
+bool
+sessauth_preloaded(void)
+{
+	return preloaded && shared != NULL;
+}
+
+static void
+request(void)
+{
+#if PG_VERSION_NUM >= 150000
+	if (previous_request)
+		previous_request();
+#endif
+	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
+	RequestNamedLWLockTranche(TRANCHE, 1);
+}
+
+static void
+startup(void)
+{
+	bool		found;
+
+	if (previous_startup)
+		previous_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("sessauth", sizeof(SharedState), &found);
+	if (!found)
+	{
+		memset(shared, 0, sizeof(SharedState));
+		shared->lock = &(GetNamedLWLockTranche(TRANCHE))->lock;
+		shared->probe_all = true;
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+shmem_request_probe(Oid database)
+{
+	bool		stored = false;
+
+	if (shared == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SLOTS_MAX && OidIsValid(database) && !stored; i++)
+		stored = shared->probe[i] == database;
+	for (int i = 0; i < SLOTS_MAX && OidIsValid(database) && !stored; i++)
+		if (!OidIsValid(shared->probe[i]))
+		{
+			shared->probe[i] = database;
+			stored = true;
+		}
+	if (!stored)
+		shared->probe_all = true;
+	if (shared->launcher_latch)
+		SetLatch(shared->launcher_latch);
+	LWLockRelease(shared->lock);
+}

@@ -1,0 +1,95 @@
+/*
+ * shmem.h
+ *		Shared memory: which worker serves which database, and what DBAs see of it.
+ *
+ * Everything is protected by shared->lock unless it says otherwise. Nothing
+ * here decides anything about a revocation; losing it loses only wake-ups and statistics.
+ */
+#ifndef SESSAUTH_SERVER_SHMEM_H
+#define SESSAUTH_SERVER_SHMEM_H
+
+#include "datatype/timestamp.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+#include "core/wire.h"
+
+#define SLOTS_MAX			64	/* databases with a worker */
+#define MIRROR_STATUS_MAX	128 /* mirrors, all databases together */
+#define NODE_STATUS_MAX		1024	/* nodes, all mirrors together */
+#define HOLDS_MAX			32	/* databases that a statement wants for itself */
+#define STATUS_TEXT			256
+
+typedef enum SlotState
+{
+	SLOT_FREE,
+	SLOT_STARTING,				/* the launcher has asked for a worker */
+	SLOT_RUNNING,
+	SLOT_ABSENT,				/* the worker found no extension, and ended */
+	SLOT_FAILED					/* the worker ended by an error */
+} SlotState;
+
+typedef struct WorkerSlot
+{
+	Oid			database;
+	SlotState	state;
+	pid_t		pid;
+	Latch	   *latch;			/* in the PGPROC array, so never dangling; NULL while no worker runs */
+	bool		stop;			/* the worker is asked to end */
+} WorkerSlot;
+
+typedef struct MirrorStatus
+{
+	Oid			database;		/* InvalidOid: free */
+	char		name[64];
+	char		state[16];
+	char		generation[SA_UUID_SIZE];
+	int64		n;
+	int64		behind;			/* entries of the revocation log not yet in the mirror */
+	TimestampTz last_beat_at;	/* 0: never, as the next two */
+	TimestampTz synced_at;
+	TimestampTz error_at;
+	char		error[STATUS_TEXT];
+	char		warning[STATUS_TEXT];
+} MirrorStatus;
+
+typedef struct NodeStatus
+{
+	Oid			database;		/* InvalidOid: free */
+	char		mirror[64];
+	char		node[SA_NODE_ID_SIZE];
+	char		generation[SA_UUID_SIZE];
+	int64		n;
+	int64		behind;
+	int64		max_staleness;	/* ms */
+	bool		refused;		/* asks for more than sessauth.max_lease */
+	TimestampTz seen_at;		/* when its last new nonce was read */
+} NodeStatus;
+
+typedef struct SharedState
+{
+	LWLock	   *lock;
+	pid_t		launcher_pid;
+	Latch	   *launcher_latch;
+	bool		probe_all;		/* look again at every database */
+	Oid			probe[SLOTS_MAX];	/* look again at these; InvalidOid: free */
+	struct
+	{
+		Oid			database;	/* InvalidOid: free */
+		pid_t		holder;
+	}			holds[HOLDS_MAX];
+	WorkerSlot	slots[SLOTS_MAX];
+	MirrorStatus mirrors[MIRROR_STATUS_MAX];
+	NodeStatus	nodes[NODE_STATUS_MAX];
+} SharedState;
+
+/* NULL until the postmaster has set it up: the library was not preloaded. */
+extern SharedState *shared;
+
+extern void shmem_init(void);	/* from _PG_init */
+extern bool sessauth_preloaded(void);
+
+/* Asks the launcher to look at a database (InvalidOid: at all of them). Never throws. */
+extern void shmem_request_probe(Oid database);
+
+#endif							/* SESSAUTH_SERVER_SHMEM_H */

@@ -1,0 +1,75 @@
+/*
+ * redis_link.h
+ *		One connection to Redis that never blocks.
+ *
+ * hiredis is the codec only: commands are formatted and replies parsed by it,
+ * while bytes move over our own non-blocking socket, in the worker's wait set. One
+ * exchange at a time: queue commands, begin, and the owner is called back when the last reply is there.
+ * The link is dirty from the first byte sent to the last reply; a dirty link that fails is closed, never reused.
+ */
+#ifndef SESSAUTH_WORKER_REDIS_LINK_H
+#define SESSAUTH_WORKER_REDIS_LINK_H
+
+#include "postgres.h"
+
+#include <hiredis/hiredis.h>
+
+#include "datatype/timestamp.h"
+#include "lib/stringinfo.h"
+
+#include "core/digest.h"
+#include "core/redis_url.h"
+
+#define LINK_ERROR_SIZE 256
+
+typedef enum LinkState
+{
+	LINK_CLOSED,
+	LINK_CONNECTING,
+	LINK_READY,					/* connected, nothing under way */
+	LINK_BUSY					/* an exchange is under way */
+} LinkState;
+
+typedef struct RedisLink
+{
+	LinkState	state;
+	pgsocket	socket;
+	bool		fd_counted;		/* AcquireExternalFD was called for it */
+	TimestampTz deadline;		/* of the connect or the exchange; absolute */
+	StringInfoData out;			/* queued bytes; "sent" of them are gone */
+	int			sent;
+	int			expected;		/* replies of this exchange */
+	int			count;			/* of which are here */
+	redisReply **replies;		/* malloc'ed by hiredis, freed by link_finish */
+	int			replies_size;
+	struct redisReader *reader;
+	char		error[LINK_ERROR_SIZE];
+} RedisLink;
+
+extern void link_init(RedisLink *link);
+
+/* Starts to connect. False when it failed at once (error is set). Names are resolved here, which may take as long as the resolver takes: no transaction may be open. */
+extern bool link_connect(RedisLink *link, const SaRedisUrl *url, TimestampTz deadline);
+
+/* Queues one command; arguments are bytes. */
+extern void link_command(RedisLink *link, int argc, const SaField *argv);
+
+/* Sends what was queued. The exchange is over when link_progress says so. */
+extern void link_begin(RedisLink *link, TimestampTz deadline);
+
+typedef enum LinkProgress
+{
+	LINK_WAIT,					/* nothing to do but wait */
+	LINK_CONNECTED,				/* just now */
+	LINK_DONE,					/* all replies are in link->replies; call link_finish after reading them */
+	LINK_FAILED					/* closed; error says why */
+} LinkProgress;
+
+/* Reads and writes what can be without blocking; also checks the deadline. */
+extern LinkProgress link_progress(RedisLink *link, TimestampTz now);
+
+extern void link_finish(RedisLink *link);	/* frees the replies; the link is ready again */
+extern void link_close(RedisLink *link);
+extern int	link_wait_events(const RedisLink *link);	/* WL_SOCKET_*; 0 when closed */
+
+#endif							/* SESSAUTH_WORKER_REDIS_LINK_H */

@@ -1,0 +1,270 @@
+/*
+ * status.c
+ *		What DBAs see of mirrors and nodes: written by the worker into shared
+ *		memory, read by the views.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/tuplestore.h"
+#include "utils/uuid.h"
+
+#include "server/shmem.h"
+#include "server/wake.h"
+#include "worker/worker.h"
+
+static MirrorStatus *find_mirror(const char *name);
+static NodeStatus *find_node(const char *mirror, const char *node, bool create);
+static Tuplestorestate *begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc);
+static Datum uuid_or_null(const char *text, bool *isnull);
+static Datum text_or_null(const char *text, bool *isnull);
+static Datum time_or_null(TimestampTz time, bool *isnull);
+
+/* NULL error or warning: leave it as it is; empty: none. */
+void
+status_mirror(const Mirror *mirror, const char *state, const char *error, const char *warning)
+{
+	MirrorStatus *status;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	status = find_mirror(mirror->name);
+	if (status)
+	{
+		status->last_beat_at = mirror->last_beat_at;
+		strlcpy(status->state, state, sizeof(status->state));
+		strlcpy(status->generation, mirror->generation, sizeof(status->generation));
+		status->n = mirror->n;
+		status->behind = mirror->behind;
+		if (error && error[0] != '\0')
+		{
+			strlcpy(status->error, error, sizeof(status->error));
+			status->error_at = GetCurrentTimestamp();
+		}
+		if (warning)
+			strlcpy(status->warning, warning, sizeof(status->warning));
+	}
+	LWLockRelease(shared->lock);
+}
+
+void
+status_node(const Mirror *mirror, const KnownNode *node, const SaNonce *nonce, bool refused)
+{
+	NodeStatus *status;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	status = find_node(mirror->name, node->node, true);
+	if (status)
+	{
+		strlcpy(status->generation, nonce->g, sizeof(status->generation));
+		status->n = nonce->n;
+		status->behind = strcmp(nonce->g, mirror->generation) == 0 ? mirror->n - nonce->n : mirror->n;
+		status->max_staleness = nonce->max_staleness;
+		status->refused = refused;
+		status->seen_at = node->seen_at;
+	}
+	LWLockRelease(shared->lock);
+}
+
+void
+status_node_forget(const Mirror *mirror, const char *node)
+{
+	NodeStatus *status;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	status = find_node(mirror->name, node, false);
+	if (status)
+		memset(status, 0, sizeof(*status));
+	LWLockRelease(shared->lock);
+}
+
+void
+status_forget(const char *mirror)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MIRROR_STATUS_MAX; i++)
+		if (shared->mirrors[i].database == MyDatabaseId && (mirror == NULL || strcmp(shared->mirrors[i].name, mirror) == 0))
+			memset(&shared->mirrors[i], 0, sizeof(MirrorStatus));
+	for (int i = 0; i < NODE_STATUS_MAX; i++)
+		if (shared->nodes[i].database == MyDatabaseId && (mirror == NULL || strcmp(shared->nodes[i].mirror, mirror) == 0))
+			memset(&shared->nodes[i], 0, sizeof(NodeStatus));
+	LWLockRelease(shared->lock);
+}
+
+/* Finds or makes the entry; NULL when there is no room, which loses statistics and nothing else. */
+static MirrorStatus *
+find_mirror(const char *name)
+{
+	MirrorStatus *free = NULL;
+
+	for (int i = 0; i < MIRROR_STATUS_MAX; i++)
+	{
+		MirrorStatus *status = &shared->mirrors[i];
+
+		if (status->database == MyDatabaseId && strcmp(status->name, name) == 0)
+			return status;
+		if (!OidIsValid(status->database) && free == NULL)
+			free = status;
+	}
+	if (free)
+	{
+		free->database = MyDatabaseId;
+		strlcpy(free->name, name, sizeof(free->name));
+	}
+	return free;
+}
+
+static NodeStatus *
+find_node(const char *mirror, const char *node, bool create)
+{
+	NodeStatus *free = NULL;
+
+	for (int i = 0; i < NODE_STATUS_MAX; i++)
+	{
+		NodeStatus *status = &shared->nodes[i];
+
+		if (status->database == MyDatabaseId && strcmp(status->node, node) == 0 && strcmp(status->mirror, mirror) == 0)
+			return status;
+		if (!OidIsValid(status->database) && free == NULL)
+			free = status;
+	}
+	if (free && create)
+	{
+		free->database = MyDatabaseId;
+		strlcpy(free->mirror, mirror, sizeof(free->mirror));
+		strlcpy(free->node, node, sizeof(free->node));
+		return free;
+	}
+	return NULL;
+}
+
+PG_FUNCTION_INFO_V1(sessauth_mirror_status);
+
+/* mirror_status() → rows: what the worker of this database last said of its mirrors. */
+Datum
+sessauth_mirror_status(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Tuplestorestate *rows = begin_rows(fcinfo, &desc);
+	MirrorStatus *copy = palloc(sizeof(shared->mirrors));
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	memcpy(copy, shared->mirrors, sizeof(shared->mirrors));
+	LWLockRelease(shared->lock);
+	for (int i = 0; i < MIRROR_STATUS_MAX; i++)
+	{
+		MirrorStatus *status = &copy[i];
+		Datum		values[9];
+		bool		nulls[9] = {false};
+
+		if (status->database != MyDatabaseId)
+			continue;
+		values[0] = CStringGetTextDatum(status->name);
+		values[1] = CStringGetTextDatum(status->state);
+		values[2] = uuid_or_null(status->generation, &nulls[2]);
+		values[3] = Int64GetDatum(status->n);
+		values[4] = Int64GetDatum(status->behind);
+		values[5] = time_or_null(status->last_beat_at, &nulls[5]);
+		values[6] = text_or_null(status->error, &nulls[6]);
+		values[7] = time_or_null(status->error_at, &nulls[7]);
+		values[8] = text_or_null(status->warning, &nulls[8]);
+		tuplestore_putvalues(rows, desc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(sessauth_node_status);
+
+/* node_status() → rows: the nodes that the worker of this database knows. */
+Datum
+sessauth_node_status(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Tuplestorestate *rows = begin_rows(fcinfo, &desc);
+	NodeStatus *copy = palloc(sizeof(shared->nodes));
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	memcpy(copy, shared->nodes, sizeof(shared->nodes));
+	LWLockRelease(shared->lock);
+	for (int i = 0; i < NODE_STATUS_MAX; i++)
+	{
+		NodeStatus *status = &copy[i];
+		const char *slash = strchr(status->node, '/');
+		Datum		values[9];
+		bool		nulls[9] = {false};
+		Interval	staleness = {.time = status->max_staleness * 1000};
+
+		if (status->database != MyDatabaseId || slash == NULL)
+			continue;
+		values[0] = PointerGetDatum(cstring_to_text_with_len(status->node, slash - status->node));
+		values[1] = CStringGetTextDatum(slash + 1);
+		values[2] = CStringGetTextDatum(status->mirror);
+		values[3] = uuid_or_null(status->generation, &nulls[3]);
+		values[4] = Int64GetDatum(status->n);
+		values[5] = Int64GetDatum(status->behind);
+		values[6] = IntervalPGetDatum(&staleness);
+		values[7] = BoolGetDatum(status->refused);
+		values[8] = time_or_null(status->seen_at, &nulls[8]);
+		tuplestore_putvalues(rows, desc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+static Tuplestorestate *
+begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc)
+{
+	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext old;
+	Tuplestorestate *rows;
+
+	if (shared == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sessauth must be loaded by shared_preload_libraries")));
+	if (info == NULL || !IsA(info, ReturnSetInfo) || !(info->allowedModes & SFRM_Materialize))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("set-valued function called in context that cannot accept a set")));
+	old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
+	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE || (*desc)->natts != 9)
+		elog(ERROR, "sessauth: the function's result type is not what the library was built for");
+	rows = tuplestore_begin_heap(false, false, work_mem);
+	info->returnMode = SFRM_Materialize;
+	info->setResult = rows;
+	info->setDesc = *desc;
+	MemoryContextSwitchTo(old);
+	return rows;
+}
+
+static Datum
+uuid_or_null(const char *text, bool *isnull)
+{
+	*isnull = text[0] == '\0';
+	return *isnull ? (Datum) 0 : DirectFunctionCall1(uuid_in, CStringGetDatum(text));
+}
+
+static Datum
+text_or_null(const char *text, bool *isnull)
+{
+	*isnull = text[0] == '\0';
+	return *isnull ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+static Datum
+time_or_null(TimestampTz time, bool *isnull)
+{
+	*isnull = time == 0;
+	return TimestampTzGetDatum(time);
+}
+
+PG_FUNCTION_INFO_V1(sessauth_worker_probe);
+
+/* worker_probe() → void: asks the launcher to look at this database once the transaction has committed. */
+Datum
+sessauth_worker_probe(PG_FUNCTION_ARGS)
+{
+	wake_worker_at_commit();
+	PG_RETURN_VOID();
+}
