@@ -468,7 +468,7 @@ void
 mirror_recovered(Mirror *mirror)
 {
 	mirror->phase = MIRROR_STREAMING;
-	mirror->backoff = 0;
+	mirror->lost = false;
 	mirror->next_beat = 0;
 	mirror->nonces_read = false;
 	if (mirror->outage)

@@ -84,6 +84,12 @@ publish_check(Mirror *mirror, LedgerState *state)
 			return;
 		}
 	}
+	if (mirror->lost)
+	{
+		/* It says what it should, but the stream is not what it says. */
+		claim(mirror, state);
+		return;
+	}
 	mirror->n = mirror->found_n;
 	strlcpy(mirror->tail, mirror->found_tail, sizeof(mirror->tail));
 	mirror_recovered(mirror);
@@ -368,13 +374,14 @@ publish_done(Mirror *mirror, TimestampTz now)
 				snprintf(why, sizeof(why), "the server refused: %.100s", reply->str);
 			else
 				snprintf(why, sizeof(why), "it is not as it was left (%.40s)", reply->type == REDIS_REPLY_STRING ? reply->str : "?");
+			mirror->lost = reply->type != REDIS_REPLY_ERROR;
 			mirror_fail(mirror, why);
-			mirror->retry_at = reply->type == REDIS_REPLY_ERROR ? mirror->retry_at : now;
 			return;
 		}
 	}
 	link_finish(link);
 
+	mirror->backoff = 0;
 	mirror->behind -= mirror->next_n - mirror->n;
 	mirror->n = mirror->next_n;
 	strlcpy(mirror->tail, mirror->next_tail, sizeof(mirror->tail));

@@ -103,6 +103,7 @@ typedef struct Mirror
 	bool		outage;			/* one log line at its start, one at its end */
 
 	/* what the handshake found */
+	bool		lost;			/* a script found the stream not as it was left: claim the mirror again */
 	bool		found;
 	char		found_owner[SA_UUID_SIZE];
 	char		found_generation[SA_UUID_SIZE];
