@@ -11,7 +11,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include <jansson.h>
+#include "json.h"
+
+/* Members of own claims that may be open at one place; the payload has room for the others. */
+#define SA_CLAIMS_NAMES_MAX	(SA_JSON_NAMES_MAX - 16)
 
 /*
  * Appends checked claims to the object of len bytes in out. Returns the new
@@ -21,9 +24,8 @@ extern size_t sa_claims_append(const char *claims, size_t claimslen, char *out, 
 
 /*
  * The members of the payload that are not reserved, as a JSON object in
- * malloc'ed memory, or NULL when there are none. text is what payload was
- * parsed from. False when memory is short.
+ * malloc'ed memory, or NULL when there are none. False when memory is short.
  */
-extern bool sa_claims_extract(const json_t *payload, const char *text, size_t len, char **claims);
+extern bool sa_claims_extract(SaJson payload, char **claims);
 
 #endif							/* SESSAUTH_CORE_CLAIMS_H */

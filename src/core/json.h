@@ -1,33 +1,82 @@
 /*
  * json.h
- *		The one way in which core parses JSON that somebody else wrote.
+ *		A strict JSON reader over caller-owned bytes (RFC 8259), and a small writer. Internal to core.
  *
- * Internal to core: callers outside see bytes, never jansson.
+ * It allocates nothing, so that "no memory" can never look like "malformed"
+ * and log somebody out, and it never converts a number that nobody asked for,
+ * so that the caller's own claims keep every digit.
  */
 #ifndef SESSAUTH_CORE_JSON_H
 #define SESSAUTH_CORE_JSON_H
 
 #include <stdbool.h>
 #include <stddef.h>
-
-#include <jansson.h>
+#include <stdint.h>
 
 #define SA_JSON_DEPTH_MAX	32	/* objects and arrays within each other */
+#define SA_JSON_NAMES_MAX	512 /* members of all objects that are open at one place */
+
+typedef enum SaJsonResult
+{
+	SA_JSON_OK,
+	SA_JSON_INVALID,			/* grammar, UTF-8, half a surrogate, NUL in a string, something after the value */
+	SA_JSON_DUPLICATE,			/* two members of one object have the same name, however they are escaped */
+	SA_JSON_TOO_DEEP,
+	SA_JSON_TOO_MANY			/* members */
+} SaJsonResult;
+
+/* The text of one value, without white space around it. Strings keep their quotes and escapes. */
+typedef struct SaJson
+{
+	const char *at;
+	size_t		len;
+} SaJson;
 
 /*
- * Parses one JSON object: no duplicate members, nothing after it, no NUL in a
- * string, at most SA_JSON_DEPTH_MAX deep. NULL otherwise, and then *no_memory
- * (unless NULL) says whether the text is to blame. The caller frees with json_decref.
+ * Checks a whole text, with at most names_max (up to SA_JSON_NAMES_MAX) members, and sets *value. Everything
+ * below may be used on values that passed here, and only on them.
  */
-extern json_t *sa_json_object(const char *text, size_t len, bool *no_memory);
+extern SaJsonResult sa_json_check(const char *text, size_t len, size_t names_max, SaJson *value);
 
-/* True when the text nests deeper than SA_JSON_DEPTH_MAX; the text need not be valid JSON. */
-extern bool sa_json_too_deep(const char *text, size_t len);
+extern bool sa_json_is_object(SaJson value);
+extern bool sa_json_is_array(SaJson value);
+extern bool sa_json_is_string(SaJson value);
 
-/* The string that the member is, and its length; NULL when it is missing or no string. */
-extern const char *sa_json_string(const json_t *object, const char *name, size_t *len);
+/*
+ * Walks an object or array: start with *rest = the value, go on while true. For an array, name is not
+ * set and may be NULL.
+ */
+extern bool sa_json_next(SaJson *rest, SaJson *name, SaJson *value);
 
-/* The object as compact text in malloc'ed memory; NULL when there is none. */
-extern char *sa_json_text(const json_t *object);
+/* The member of an object with this name; false also when it is no object. */
+extern bool sa_json_member(SaJson object, const char *name, SaJson *value);
+
+/* True when the value is a string of exactly these characters. */
+extern bool sa_json_equals(SaJson value, const char *text);
+
+/* True when two strings have the same characters, however they are escaped. */
+extern bool sa_json_same(SaJson a, SaJson b);
+
+/* Copies a string, unescaped, with a NUL after it; false when it is no string or does not fit in size bytes. */
+extern bool sa_json_string(SaJson value, char *out, size_t size, size_t *len);
+
+/* An integer as it stands: no fraction, no exponent, within int64. */
+extern bool sa_json_integer(SaJson value, int64_t *out);
+
+/* Writes into a buffer; once something did not fit, full is set and nothing more is written. */
+typedef struct SaJsonWriter
+{
+	char	   *out;
+	size_t		size;
+	size_t		len;
+	bool		full;
+} SaJsonWriter;
+
+extern void sa_json_begin(SaJsonWriter *writer, char *out, size_t size);
+extern void sa_json_add_string(SaJsonWriter *writer, const char *name, const char *text);
+extern void sa_json_add_integer(SaJsonWriter *writer, const char *name, int64_t number);
+
+/* Closes the object. The length of the whole text, 0 when it did not fit. Writes no NUL. */
+extern size_t sa_json_end(SaJsonWriter *writer);
 
 #endif							/* SESSAUTH_CORE_JSON_H */

@@ -60,9 +60,10 @@ extern int sa_key_check(const SaKey *key, const void *msg, size_t len, const uns
 
 /*
  * A set of public keys by kid (RFC 7517, section 5). Members whose kty or crv
- * is unknown or whose key is unusable are skipped, as the RFC asks; a member without kid is skipped.
- * NULL when the text is no JWK set, or when two usable keys have the same kid: which of them a
- * token meant would depend on the reader. At most 256 keys, 256 KiB.
+ * is unknown, or whose text says that we cannot use them (use, alg, sizes), are skipped, as the RFC asks;
+ * a member without kid is skipped. NULL when the text is no JWK set, when memory is short, when a key of ours is
+ * broken (not on its curve), or when two have the same kid: which of them a token meant would depend on the reader.
+ * At most 256 keys, 256 KiB.
  */
 typedef struct SaKeySet SaKeySet;
 

@@ -5,12 +5,15 @@
 #ifndef SESSAUTH_CORE_KEY_INTERNAL_H
 #define SESSAUTH_CORE_KEY_INTERNAL_H
 
-#include <jansson.h>
+#include <stdbool.h>
+
 #include <openssl/evp.h>
 
+#include "json.h"
 #include "key.h"
 
 #define EC_COORDINATE_LEN	32
+#define RSA_BITS_MIN	2048
 #define RSA_EXPONENT_BITS_MAX	64	/* larger ones only cost the verifier time */
 
 struct SaKey
@@ -24,7 +27,11 @@ struct SaKey
 /* Takes the OpenSSL key over, also when it refuses it. NULL in, NULL out. */
 extern SaKey *sa_key_wrap(SaAlg alg, EVP_PKEY *pkey, bool can_sign);
 
-/* As sa_key_from_jwk, from a JWK that is parsed already. */
-extern SaKey *sa_key_from_jwk_object(const json_t *jwk);
+/*
+ * As sa_key_from_jwk, from a JWK that passed sa_json_check. When it is NULL, *skip says whether the
+ * JWK is for others, as its text shows: a set may go on without it. Otherwise its numbers
+ * are no key, or memory was short, and a set without it would call good tokens unknown.
+ */
+extern SaKey *sa_key_from_jwk_object(SaJson jwk, bool *skip);
 
 #endif							/* SESSAUTH_CORE_KEY_INTERNAL_H */

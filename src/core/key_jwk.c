@@ -18,14 +18,14 @@
 
 #include "digest.h"
 #include "encoding.h"
-#include "json.h"
 #include "key.h"
 #include "key_internal.h"
 
 #define ED25519_LEN		32
 #define B64_MEMBER_SIZE	SA_B64URL_SIZE(SA_SIGNATURE_MAX)
+#define JWK_SIZE		4096
 
-/* The members of a public JWK; crv and second are NULL or empty where the key type has none. */
+/* The members of a public JWK; crv and second_name are NULL where the key type has none. */
 typedef struct PublicMembers
 {
 	const char *kty;
@@ -36,12 +36,13 @@ typedef struct PublicMembers
 	char		second[B64_MEMBER_SIZE];
 } PublicMembers;
 
-static bool jwk_alg(const json_t *jwk, SaAlg *alg);
-static bool jwk_allows_verifying(const json_t *jwk);
-static bool jwk_bytes(const json_t *jwk, const char *name, unsigned char *out, size_t outsize, size_t *len);
-static EVP_PKEY *ec_from_jwk(const json_t *jwk);
-static EVP_PKEY *ed25519_from_jwk(const json_t *jwk);
-static EVP_PKEY *rsa_from_jwk(const json_t *jwk);
+static bool jwk_alg(SaJson jwk, SaAlg *alg);
+static bool jwk_allows_verifying(SaJson jwk);
+static bool jwk_is(SaJson jwk, const char *name, const char *text);
+static bool jwk_bytes(SaJson jwk, const char *name, unsigned char *out, size_t outsize, size_t *len);
+static EVP_PKEY *ec_from_jwk(SaJson jwk, bool *skip);
+static EVP_PKEY *ed25519_from_jwk(SaJson jwk, bool *skip);
+static EVP_PKEY *rsa_from_jwk(SaJson jwk, bool *skip);
 static EVP_PKEY *pkey_from_params(const char *type, OSSL_PARAM *params);
 static bool public_members(const SaKey *key, PublicMembers *out);
 static bool encode_number(const EVP_PKEY *pkey, const char *param, size_t width, char out[B64_MEMBER_SIZE]);
@@ -49,35 +50,34 @@ static bool encode_number(const EVP_PKEY *pkey, const char *param, size_t width,
 SaKey *
 sa_key_from_jwk(const char *json, size_t len)
 {
-	json_t	   *jwk = sa_json_object(json, len, NULL);
-	SaKey	   *key;
+	SaJson		jwk;
+	bool		skip;
 
-	if (jwk == NULL)
+	if (sa_json_check(json, len, SA_JSON_NAMES_MAX, &jwk) != SA_JSON_OK || !sa_json_is_object(jwk))
 		return NULL;
-	key = sa_key_from_jwk_object(jwk);
-	json_decref(jwk);
-	return key;
+	return sa_key_from_jwk_object(jwk, &skip);
 }
 
 SaKey *
-sa_key_from_jwk_object(const json_t *jwk)
+sa_key_from_jwk_object(SaJson jwk, bool *skip)
 {
 	EVP_PKEY   *pkey = NULL;
 	SaKey	   *key;
 	SaAlg		alg;
 
-	if (!jwk_alg(jwk, &alg) || !jwk_allows_verifying(jwk))
+	*skip = !jwk_alg(jwk, &alg) || !jwk_allows_verifying(jwk);
+	if (*skip)
 		return NULL;
 	switch (alg)
 	{
 		case SA_ALG_ES256:
-			pkey = ec_from_jwk(jwk);
+			pkey = ec_from_jwk(jwk, skip);
 			break;
 		case SA_ALG_EDDSA:
-			pkey = ed25519_from_jwk(jwk);
+			pkey = ed25519_from_jwk(jwk, skip);
 			break;
 		case SA_ALG_RS256:
-			pkey = rsa_from_jwk(jwk);
+			pkey = rsa_from_jwk(jwk, skip);
 			break;
 	}
 	key = sa_key_wrap(alg, pkey, false);
@@ -87,25 +87,19 @@ sa_key_from_jwk_object(const json_t *jwk)
 
 /* The algorithm follows from the type of the key; a member "alg" may only agree. */
 static bool
-jwk_alg(const json_t *jwk, SaAlg *alg)
+jwk_alg(SaJson jwk, SaAlg *alg)
 {
-	const json_t *named = json_object_get(jwk, "alg");
-	size_t		len;
-	const char *kty = sa_json_string(jwk, "kty", &len);
-	const char *crv = sa_json_string(jwk, "crv", &len);
+	SaJson		named;
 
-	if (kty == NULL)
-		return false;
-	if (strcmp(kty, "EC") == 0 && crv != NULL && strcmp(crv, "P-256") == 0)
+	if (jwk_is(jwk, "kty", "EC") && jwk_is(jwk, "crv", "P-256"))
 		*alg = SA_ALG_ES256;
-	else if (strcmp(kty, "OKP") == 0 && crv != NULL && strcmp(crv, "Ed25519") == 0)
+	else if (jwk_is(jwk, "kty", "OKP") && jwk_is(jwk, "crv", "Ed25519"))
 		*alg = SA_ALG_EDDSA;
-	else if (strcmp(kty, "RSA") == 0)
+	else if (jwk_is(jwk, "kty", "RSA"))
 		*alg = SA_ALG_RS256;
 	else
 		return false;
-	return named == NULL ||
-		(json_is_string(named) && strcmp(json_string_value(named), sa_alg_name(*alg)) == 0);
+	return !sa_json_member(jwk, "alg", &named) || sa_json_equals(named, sa_alg_name(*alg));
 }
 
 /*
@@ -113,30 +107,37 @@ jwk_alg(const json_t *jwk, SaAlg *alg)
  * refused as well: everybody who reads the set could sign with it.
  */
 static bool
-jwk_allows_verifying(const json_t *jwk)
+jwk_allows_verifying(SaJson jwk)
 {
-	const json_t *use = json_object_get(jwk, "use");
-	const json_t *ops = json_object_get(jwk, "key_ops");
-	bool		found = false;
+	SaJson		member;
+	SaJson		op;
 
-	if (json_object_get(jwk, "d") != NULL)
+	if (sa_json_member(jwk, "d", &member))
 		return false;
-	if (use != NULL && !(json_is_string(use) && strcmp(json_string_value(use), "sig") == 0))
+	if (sa_json_member(jwk, "use", &member) && !sa_json_equals(member, "sig"))
 		return false;
-	if (ops == NULL)
+	if (!sa_json_member(jwk, "key_ops", &member))
 		return true;
-	for (size_t i = 0; i < json_array_size(ops); i++)
+	if (!sa_json_is_array(member))
+		return false;
+	while (sa_json_next(&member, NULL, &op))
 	{
-		const char *op = json_string_value(json_array_get(ops, i));
-
-		if (op != NULL && strcmp(op, "verify") == 0)
-			found = true;
+		if (sa_json_equals(op, "verify"))
+			return true;
 	}
-	return found;
+	return false;
+}
+
+static bool
+jwk_is(SaJson jwk, const char *name, const char *text)
+{
+	SaJson		value;
+
+	return sa_json_member(jwk, name, &value) && sa_json_equals(value, text);
 }
 
 static EVP_PKEY *
-ec_from_jwk(const json_t *jwk)
+ec_from_jwk(SaJson jwk, bool *skip)
 {
 	unsigned char point[1 + EC_COORDINATE_LEN * 2];
 	char		group[] = "P-256";
@@ -145,8 +146,9 @@ ec_from_jwk(const json_t *jwk)
 	size_t		ylen;
 
 	point[0] = POINT_CONVERSION_UNCOMPRESSED;
-	if (!jwk_bytes(jwk, "x", point + 1, EC_COORDINATE_LEN, &xlen) || xlen != EC_COORDINATE_LEN ||
-		!jwk_bytes(jwk, "y", point + 1 + EC_COORDINATE_LEN, EC_COORDINATE_LEN, &ylen) || ylen != EC_COORDINATE_LEN)
+	*skip = !jwk_bytes(jwk, "x", point + 1, EC_COORDINATE_LEN, &xlen) || xlen != EC_COORDINATE_LEN ||
+		!jwk_bytes(jwk, "y", point + 1 + EC_COORDINATE_LEN, EC_COORDINATE_LEN, &ylen) || ylen != EC_COORDINATE_LEN;
+	if (*skip)
 		return NULL;
 
 	/* OpenSSL refuses a point that is not on the curve. */
@@ -157,18 +159,19 @@ ec_from_jwk(const json_t *jwk)
 }
 
 static EVP_PKEY *
-ed25519_from_jwk(const json_t *jwk)
+ed25519_from_jwk(SaJson jwk, bool *skip)
 {
 	unsigned char x[ED25519_LEN];
 	size_t		len;
 
-	if (!jwk_bytes(jwk, "x", x, sizeof(x), &len) || len != sizeof(x))
+	*skip = !jwk_bytes(jwk, "x", x, sizeof(x), &len) || len != sizeof(x);
+	if (*skip)
 		return NULL;
 	return EVP_PKEY_new_raw_public_key_ex(NULL, "ED25519", NULL, x, sizeof(x));
 }
 
 static EVP_PKEY *
-rsa_from_jwk(const json_t *jwk)
+rsa_from_jwk(SaJson jwk, bool *skip)
 {
 	unsigned char nbytes[SA_SIGNATURE_MAX];
 	unsigned char ebytes[RSA_EXPONENT_BITS_MAX / 8];
@@ -181,8 +184,9 @@ rsa_from_jwk(const json_t *jwk)
 	EVP_PKEY   *pkey = NULL;
 
 	/* RFC 7518, section 6.3.1: no leading zero octets. */
-	if (!jwk_bytes(jwk, "n", nbytes, sizeof(nbytes), &nlen) || nlen == 0 || nbytes[0] == 0 ||
-		!jwk_bytes(jwk, "e", ebytes, sizeof(ebytes), &elen) || elen == 0 || ebytes[0] == 0)
+	*skip = !jwk_bytes(jwk, "n", nbytes, sizeof(nbytes), &nlen) || nlen < RSA_BITS_MIN / 8 || nbytes[0] == 0 ||
+		!jwk_bytes(jwk, "e", ebytes, sizeof(ebytes), &elen) || elen == 0 || ebytes[0] == 0;
+	if (*skip)
 		return NULL;
 
 	n = BN_bin2bn(nbytes, (int) nlen, NULL);
@@ -203,12 +207,15 @@ rsa_from_jwk(const json_t *jwk)
 }
 
 static bool
-jwk_bytes(const json_t *jwk, const char *name, unsigned char *out, size_t outsize, size_t *len)
+jwk_bytes(SaJson jwk, const char *name, unsigned char *out, size_t outsize, size_t *len)
 {
+	char		text[B64_MEMBER_SIZE];
 	size_t		textlen;
-	const char *text = sa_json_string(jwk, name, &textlen);
+	SaJson		value;
 
-	return text != NULL && sa_b64url_decode(text, textlen, out, outsize, len);
+	return sa_json_member(jwk, name, &value) &&
+		sa_json_string(value, text, sizeof(text), &textlen) &&
+		sa_b64url_decode(text, textlen, out, outsize, len);
 }
 
 static EVP_PKEY *
@@ -232,21 +239,31 @@ char *
 sa_key_public_jwk(const SaKey *key, const char *kid)
 {
 	PublicMembers members;
-	json_t	   *jwk = NULL;
+	SaJsonWriter writer;
+	char		json[JWK_SIZE];
 	char	   *text = NULL;
+	size_t		len;
 
-	if (public_members(key, &members))
-		jwk = json_pack("{s:s, s:s*, s:s, s:s*, s:s, s:s, s:s}",
-						"kty", members.kty,
-						"crv", members.crv,
-						members.first_name, members.first,
-						members.second_name ? members.second_name : "", members.second_name ? members.second : NULL,
-						"alg", sa_alg_name(key->alg),
-						"use", "sig",
-						"kid", kid);
-	if (jwk != NULL)
-		text = sa_json_text(jwk);
-	json_decref(jwk);
+	if (public_members(key, &members) && sa_text_is_utf8(kid, strlen(kid)))
+	{
+		sa_json_begin(&writer, json, sizeof(json));
+		sa_json_add_string(&writer, "kty", members.kty);
+		if (members.crv != NULL)
+			sa_json_add_string(&writer, "crv", members.crv);
+		sa_json_add_string(&writer, members.first_name, members.first);
+		if (members.second_name != NULL)
+			sa_json_add_string(&writer, members.second_name, members.second);
+		sa_json_add_string(&writer, "alg", sa_alg_name(key->alg));
+		sa_json_add_string(&writer, "use", "sig");
+		sa_json_add_string(&writer, "kid", kid);
+		len = sa_json_end(&writer);
+		text = len > 0 ? malloc(len + 1) : NULL;
+		if (text != NULL)
+		{
+			memcpy(text, json, len);
+			text[len] = '\0';
+		}
+	}
 	ERR_clear_error();
 	return text;
 }
@@ -256,31 +273,35 @@ bool
 sa_key_thumbprint(const SaKey *key, char out[SA_KID_LEN + 1])
 {
 	PublicMembers members;
+	SaJsonWriter writer;
 	unsigned char digest[SA_DIGEST_LEN];
-	json_t	   *jwk = NULL;
-	char	   *text = NULL;
+	char		json[JWK_SIZE];
+	size_t		len;
 	bool		ok = false;
 
 	out[0] = '\0';
 	if (public_members(key, &members))
-		jwk = json_pack("{s:s, s:s*, s:s, s:s*}",
-						"kty", members.kty,
-						"crv", members.crv,
-						members.first_name, members.first,
-						members.second_name ? members.second_name : "", members.second_name ? members.second : NULL);
-	if (jwk != NULL)
 	{
-		size_t		size = json_dumpb(jwk, NULL, 0, JSON_COMPACT | JSON_SORT_KEYS);
-
-		text = size > 0 ? malloc(size) : NULL;
-		ok = text != NULL &&
-			json_dumpb(jwk, text, size, JSON_COMPACT | JSON_SORT_KEYS) == size &&
-			sa_sha256(text, size, digest);
+		sa_json_begin(&writer, json, sizeof(json));
+		if (key->alg == SA_ALG_RS256)
+		{
+			sa_json_add_string(&writer, members.second_name, members.second);
+			sa_json_add_string(&writer, "kty", members.kty);
+			sa_json_add_string(&writer, members.first_name, members.first);
+		}
+		else
+		{
+			sa_json_add_string(&writer, "crv", members.crv);
+			sa_json_add_string(&writer, "kty", members.kty);
+			sa_json_add_string(&writer, members.first_name, members.first);
+			if (members.second_name != NULL)
+				sa_json_add_string(&writer, members.second_name, members.second);
+		}
+		len = sa_json_end(&writer);
+		ok = len > 0 && sa_sha256(json, len, digest);
 	}
 	if (ok)
 		(void) sa_b64url_encode(digest, sizeof(digest), out);
-	free(text);
-	json_decref(jwk);
 	ERR_clear_error();
 	return ok;
 }

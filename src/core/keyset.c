@@ -13,7 +13,7 @@
 #include "key_internal.h"
 
 #define KEYS_MAX		256
-#define TEXT_MAX		(256 * 1024)
+#define TEXT_MAX		((size_t) 256 * 1024)
 
 typedef struct Member
 {
@@ -28,65 +28,63 @@ struct SaKeySet
 	Member		members[KEYS_MAX];
 };
 
-static bool keyset_add(SaKeySet *set, const json_t *jwk);
+static bool keyset_add(SaKeySet *set, SaJson jwk);
 
 SaKeySet *
 sa_keyset_parse(const char *json, size_t len)
 {
-	json_t	   *text;
-	const json_t *keys;
-	SaKeySet   *set = NULL;
+	SaJson		text;
+	SaJson		keys;
+	SaJson		jwk;
+	SaKeySet   *set;
+	size_t		seen = 0;
 
-	if (len > TEXT_MAX)
-		return NULL;
-	text = sa_json_object(json, len, NULL);
-	if (text == NULL)
+	if (len > TEXT_MAX ||
+		sa_json_check(json, len, SA_JSON_NAMES_MAX, &text) != SA_JSON_OK ||
+		!sa_json_is_object(text) ||
+		!sa_json_member(text, "keys", &keys) ||
+		!sa_json_is_array(keys))
 		return NULL;
 
-	keys = json_object_get(text, "keys");
-	if (json_is_array(keys) && json_array_size(keys) <= KEYS_MAX)
-		set = calloc(1, sizeof(*set));
-	for (size_t i = 0; set != NULL && i < json_array_size(keys); i++)
+	set = calloc(1, sizeof(*set));
+	while (set != NULL && sa_json_next(&keys, NULL, &jwk))
 	{
-		if (!keyset_add(set, json_array_get(keys, i)))
+		if (++seen > KEYS_MAX || !keyset_add(set, jwk))
 		{
 			sa_keyset_free(set);
 			set = NULL;
 		}
 	}
-	json_decref(text);
 	return set;
 }
 
-/* False when the whole set must be refused; a member that cannot be used is only skipped. */
+/* False when the whole set must be refused; a member that is not for us is only skipped. */
 static bool
-keyset_add(SaKeySet *set, const json_t *jwk)
+keyset_add(SaKeySet *set, SaJson jwk)
 {
 	Member	   *member = &set->members[set->count];
-	const char *kid;
-	size_t		kidlen;
-	SaKey	   *key;
+	SaJson		kid;
+	bool		skip;
 
-	if (!json_is_object(jwk))
+	if (!sa_json_is_object(jwk))
 		return false;
-	kid = sa_json_string(jwk, "kid", &kidlen);
-	if (kid == NULL || kidlen == 0)
+	if (!sa_json_member(jwk, "kid", &kid) || !sa_json_is_string(kid) || sa_json_equals(kid, ""))
 		return true;
-	key = sa_key_from_jwk_object(jwk);
-	if (key == NULL)
-		return true;
+	member->key = sa_key_from_jwk_object(jwk, &skip);
+	if (member->key == NULL)
+		return skip;
 
-	member->kid = malloc(kidlen + 1);
-	if (member->kid == NULL || sa_keyset_find(set, kid, kidlen) != NULL)
+	/* Unescaped, the kid is never longer than its text in the JWK. */
+	member->kid = malloc(kid.len);
+	if (member->kid == NULL ||
+		!sa_json_string(kid, member->kid, kid.len, &member->kidlen) ||
+		sa_keyset_find(set, member->kid, member->kidlen) != NULL)
 	{
 		free(member->kid);
-		member->kid = NULL;
-		sa_key_free(key);
+		sa_key_free(member->key);
+		memset(member, 0, sizeof(*member));
 		return false;
 	}
-	memcpy(member->kid, kid, kidlen + 1);
-	member->kidlen = kidlen;
-	member->key = key;
 	set->count++;
 	return true;
 }

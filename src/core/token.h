@@ -103,8 +103,8 @@ extern char *sa_token_mint(const SaKey *key, const char *kid, const SaTokenDraft
 /*
  * NULL when the claims are a JSON object that may be embedded, else a static English reason in lower case.
  * Reserved: iss aud sub client_id jti iat exp nbf tid uid sid epoch tepoch, typ cty alg kid crit, active token_type.
- * Integers beyond 64 bits and nesting beyond 32 levels are refused too: no reader would take the token.
- * SaToken.claims gives back what was written, byte by byte but for white space between members.
+ * Nesting beyond 32 levels and more than 496 members are refused too: no reader would take the token.
+ * SaToken.claims gives back what was written, every digit, byte by byte but for white space between members.
  */
 extern const char *sa_claims_check(const char *json, size_t len);
 

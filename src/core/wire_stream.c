@@ -192,7 +192,7 @@ sa_entry_read(const unsigned char link[SA_KEY_LEN], const char *stream_key,
 	SaEntry		entry;
 
 	memset(values, 0, sizeof(values));
-	if (nargs % 2 != 0 || nargs > SA_ENTRY_ARGS)
+	if (nargs % 2 != 0 || nargs > (size_t) SA_ENTRY_ARGS)
 		return false;
 	for (size_t i = 0; i < nargs; i += 2)
 	{

@@ -273,7 +273,9 @@ test_keyset(void)
 				"{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" EC_X "\",\"y\":\"" EC_Y "\",\"kid\":\"a\"},"
 				"{\"kty\":\"oct\",\"k\":\"AAAA\",\"kid\":\"h\"},"
 				"{\"kty\":\"new\",\"kid\":\"n\"},"
-				"{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" EC_X "\",\"y\":\"" EC_X "\",\"kid\":\"off\"},"
+				"{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" EC_X "\",\"y\":\"AA\",\"kid\":\"off\"},"
+				"{\"kty\":\"RSA\",\"n\":\"_w\",\"e\":\"AQAB\",\"kid\":\"off\"},"
+				"{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" EC_X "\",\"y\":\"" EC_Y "\",\"use\":\"enc\",\"kid\":\"a\"},"
 				ED_JWK ","
 				RSA_JWK "],\"more\":1}");
 	if (ok(set != NULL && sa_keyset_count(set) == 2, "a set keeps what it can use, and skips the rest"))
@@ -291,6 +293,7 @@ test_keyset(void)
 	sa_keyset_free(set);
 	ok(!parse("{}") && !parse("[]") && !parse("") && !parse("{\"keys\":{}}") && !parse("{\"keys\":[1]}") && !parse("{\"keys\":[]}]") &&
 	   !parse("{\"keys\":[],\"keys\":[]}"), "what is no set is refused");
+	ok(!parse("{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" EC_X "\",\"y\":\"" EC_X "\",\"kid\":\"a\"}]}"), "a broken key of ours spoils the set");
 	ok(!parse("{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" EC_X "\",\"y\":\"" EC_Y "\",\"kid\":\"2011-04-29\"}," RSA_JWK "]}"),
 	   "two keys of one kid are refused");
 

@@ -20,6 +20,9 @@ $(UNIT_DIR)/test_%: test/unit/test_%.c $(UNIT_CORE) $(UNIT_HEADERS)
 	@mkdir -p $(@D)
 	$(UNIT_CC) $(UNIT_CFLAGS) $< $(UNIT_CORE) $(UNIT_LIBS) -o $@
 
+# Every allocation of ours can be made to fail there.
+$(UNIT_DIR)/test_memory: UNIT_LIBS += -Wl,--wrap=malloc,--wrap=calloc
+
 .PHONY: check-unit unit-tests
 unit-tests: $(UNIT_TESTS)
 	@echo $(UNIT_TESTS)
