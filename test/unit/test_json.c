@@ -217,6 +217,17 @@ test_bounds(void)
 	   "a name is the same however it is escaped");
 	ok(check("{\"a\":{\"a\":{}},\"b\":{\"a\":0}}", 9) == SA_JSON_OK, "and another one in another object");
 
+	n = 0;
+	for (int i = 0; i < 32; i++)
+		n += (size_t) sprintf(text + n, "{\"a\":");
+	memcpy(text + n, "1", 1);
+	memset(text + n + 1, '}', 32);
+	text[n + 33] = '\0';
+	ok(check(text, 9999) == SA_JSON_OK, "32 objects within each other are read");
+	memmove(text + 5, text, n + 34);
+	memcpy(text, "{\"a\":", 5);
+	ok(check(text, 9999) == SA_JSON_TOO_DEEP, "33 are not");
+
 	ok(sa_json_integer((SaJson) {"-9223372036854775808", 20}, &number) && number == INT64_MIN &&
 	   sa_json_integer((SaJson) {"9223372036854775807", 19}, &number) && number == INT64_MAX, "the ends of int64");
 	ok(!sa_json_integer((SaJson) {"-9223372036854775809", 20}, &number) && !sa_json_integer((SaJson) {"9223372036854775808", 19}, &number) &&
