@@ -26,11 +26,9 @@ my $postgres = Sessauth::Postgres->start_server;
 my $redis    = Sessauth::Redis->start_server;
 my $dba      = connect_to($postgres->conninfo);
 $dba->do("SET client_min_messages = warning");
-printf "    PostgreSQL %s and Redis %s, private, with one setting: %s\n",
-  $dba->selectrow_array('SHOW server_version'), $redis->command('INFO', 'server') =~ /redis_version:(\S+)/,
-  "shared_preload_libraries = 'sessauth'";
-$dba->do($_)
-  for 'CREATE DATABASE demo';
+printf "       PostgreSQL %s with shared_preload_libraries = 'sessauth', and Redis %s, both private\n",
+  $dba->selectrow_array('SHOW server_version') =~ /^(\S+)/, $redis->command('INFO', 'server') =~ /redis_version:(\S+)/;
+$dba->do('CREATE DATABASE demo');
 $dba->disconnect;
 $dba = connect_to($postgres->conninfo('postgres', 'demo'));
 for my $statement (
@@ -105,27 +103,29 @@ sub chapter
 sub sql
 {
 	my ($class, $who, $statement, $answer, $ms) = @_;
-	line("$who> ", 36, $statement, $ms);
-	printf "         %s %s\n", main::paint(2, '->'), $answer if $answer ne '';
+	line("  $who> ", 36, $statement, $ms);
+	printf "       %s %s\n", main::paint(2, '->'), $answer if $answer ne '';
 	return;
 }
 
 sub http
 {
-	my ($class, $path, $what, $answers, $ms) = @_;
+	my ($class, $ok, $what, $expected, $answers, $ms) = @_;
 	my %why = map { $_->[2] => 1 } grep { $_->[2] ne '' } @$answers;
 	my $statuses = join '  ', map {
 		(my $node = $_->[0]) =~ s/^gate-(.*)-\d+$/$1/;
 		"$node " . main::paint($_->[1] == 200 ? 32 : $_->[1] == 401 ? 31 : 33, $_->[1]);
 	} @$answers;
-	line('GET  ', 36, sprintf('%s with %-20s %s%s', $path, $what, $statuses, %why ? '  (' . join(', ', sort keys %why) . ')' : ''), $ms);
+	$ok ? $kept++ : $broken++;
+	my $text = sprintf '%-46s %s%s', "GET $what", $statuses, %why ? '  (' . join(', ', sort keys %why) . ')' : '';
+	line($ok ? '  ok   ' : '  FAIL ', $ok ? 32 : 31, $ok ? $text : "$text  (expected $expected)", $ms);
 	return;
 }
 
 sub note
 {
 	my ($class, $text) = @_;
-	print "         $text\n";
+	print "       $text\n";
 	return;
 }
 
@@ -133,7 +133,7 @@ sub check
 {
 	my ($class, $ok, $text) = @_;
 	$ok ? $kept++ : $broken++;
-	printf "  %s  %s\n", $ok ? main::paint(32, 'ok  ') : main::paint(31, 'FAIL'), $text;
+	printf "  %s %s\n", $ok ? main::paint(32, 'ok  ') : main::paint(31, 'FAIL'), $text;
 	return;
 }
 
@@ -146,9 +146,8 @@ sub table
 		for my $row (@$rows) { $width = length $row->{$column} if length $row->{$column} > $width; }
 		$width;
 	} @$columns;
-	my $format = '         ' . join('  ', map { "%-${_}s" } @width);
-	printf "%s\n", main::paint(2, sprintf $format, @$columns);
-	for my $row (@$rows)
+	my $format = '       ' . join('  ', map { "%-${_}s" } @width);
+	for my $row ({ map { $_ => $_ } @$columns }, @$rows)
 	{
 		(my $line = sprintf $format, @$row{@$columns}) =~ s/\s+$//;
 		print "$line\n";
@@ -163,6 +162,6 @@ sub line
 	(my $plain = $text) =~ s/\e\[\d+m//g;
 	my $pad = 84 - length $plain;
 	$pad = 1 if $pad < 1;
-	print '    ', main::paint($code, $who), $text, ' ' x $pad, main::paint(2, sprintf '%10s', Sessauth::Story::ms($ms)), "\n";
+	print main::paint($code, $who), $text, ' ' x $pad, main::paint(2, sprintf '%10s', Sessauth::Story::ms($ms)), "\n";
 	return;
 }

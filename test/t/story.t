@@ -30,5 +30,13 @@ sub chapter { $chapter = $_[1]; return; }
 sub note    { Test::More::note($_[1]); return; }
 sub check   { my (undef, $ok, $text) = @_; local $Test::Builder::Level = $Test::Builder::Level + 2; Test::More::ok($ok, "$chapter: $text"); return; }
 sub sql     { Test::More::note("$_[1]> $_[2] -> $_[3]"); return; }
-sub http    { Test::More::note("$_[1] with $_[2]: ", join ', ', map { "$_->[0] $_->[1] $_->[2]" } @{ $_[3] }); return; }
+sub http
+{
+	my (undef, $ok, $what, $expected, $answers) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 2;
+	Test::More::ok($ok, "$chapter: GET $what is $expected on all nodes")
+	  or Test::More::diag(join ', ', map { "$_->[0] $_->[1] $_->[2]" } @$answers);
+	return;
+}
+
 sub table   { return; }

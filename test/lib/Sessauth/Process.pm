@@ -41,7 +41,8 @@ END
 	my $status = $?;
 	if ($$ == $owner)
 	{
-		$_->stop for reverse @running;
+		my @last_first = reverse @running;
+		$_->stop for @last_first;
 	}
 	$? = $status;
 }

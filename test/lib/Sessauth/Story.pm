@@ -22,8 +22,8 @@ our @chapters = qw(
 # Sessauth::Gate for a node name; teller, see below; requests, for light_load.
 #
 # The teller has chapter($title), sql($who, $statement, $answer, $ms),
-# http($path, $what, [node, status, reason]..., $ms), note($text), and
-# check($ok, $text), which says whether a promise was kept.
+# note($text), table($columns, $rows), and two that say whether a promise was kept:
+# check($ok, $text) and http($ok, $what, $expected, [[node, status, reason]...], $ms).
 sub new
 {
 	my ($class, %scene) = @_;
@@ -60,8 +60,8 @@ sub two_devices
 	$self->chapter('Alice logs in on her PC and on her phone');
 	$self->{pc}    = $self->login('acme', 'alice', 'PC');
 	$self->{phone} = $self->login('acme', 'alice', 'phone');
-	$self->everywhere("her PC's token",    $self->{pc},    200);
-	$self->everywhere("her phone's token", $self->{phone}, 200);
+	$self->everywhere('her PC',   $self->{pc},    200);
+	$self->everywhere('her phone', $self->{phone}, 200);
 	return;
 }
 
@@ -69,7 +69,7 @@ sub forced_out
 {
 	my ($self) = @_;
 	$self->chapter('An administrator forces Alice out');
-	$self->revoke([ @$self{qw(pc phone)} ], 'both of her tokens',
+	$self->revoke([ [ 'her PC', $self->{pc} ], [ 'her phone', $self->{phone} ] ],
 		q{SELECT sessauth.revoke_user(?, ?, ?, ?)}, 'acme', 'alice', 'laptop lost', 'admin@acme');
 	return;
 }
@@ -82,9 +82,9 @@ sub back_again
 	$self->{pc} = $self->login('acme', 'alice', 'PC');
 	$self->check($self->{pc}{epoch} > $self->{old_pc}{epoch},
 		"her new session has epoch $self->{pc}{epoch}, the old ones had $self->{old_pc}{epoch}");
-	$self->everywhere('the new token',       $self->{pc},        200);
-	$self->everywhere("the old PC token",    $self->{old_pc},    401);
-	$self->everywhere("the old phone token", $self->{old_phone}, 401);
+	$self->everywhere('her PC, new token',$self->{pc},        200);
+	$self->everywhere('her PC, old token',$self->{old_pc},    401);
+	$self->everywhere('phone, old token', $self->{old_phone}, 401);
 	return;
 }
 
@@ -107,7 +107,7 @@ sub late_node
 	$self->note(sprintf 'from its first moment on: /readyz %s; the old token %s', counted(\%ready), counted(\%old));
 	$self->check(!$old{200} && $old{401}, sprintf('node c was ready after %s and never said 200 to the old token', ms(now_ms() - $start)));
 	push @{ $self->{gates} }, $gate;
-	$self->everywhere("the old PC token", $self->{old_pc}, 401);
+	$self->everywhere('the old token', $self->{old_pc}, 401);
 	$self->everywhere('the new token',    $self->{pc},     200);
 	return;
 }
@@ -117,7 +117,7 @@ sub redis_pauses
 	my ($self) = @_;
 	$self->chapter('Redis stops answering (SIGSTOP)');
 	$self->{carol} = $self->login('acme', 'carol', 'tablet');
-	$self->everywhere("Carol's token", $self->{carol}, 200);
+	$self->everywhere('Carol', $self->{carol}, 200);
 
 	$self->{redis}->pause;
 	my $paused = now_ms();
@@ -166,8 +166,8 @@ sub redis_pauses
 			return $recovered == @{ $self->{gates} };
 		});
 	$self->check(!$carol{200}, sprintf "all nodes recovered %s after SIGCONT; Carol's token meanwhile: %s", ms(now_ms() - $resumed), counted(\%carol));
-	$self->everywhere("Alice's token", $self->{pc},    200);
-	$self->everywhere("Carol's token", $self->{carol}, 401);
+	$self->everywhere('Alice', $self->{pc},    200);
+	$self->everywhere('Carol', $self->{carol}, 401);
 	return;
 }
 
@@ -176,10 +176,10 @@ sub one_device
 	my ($self) = @_;
 	$self->chapter('One device is logged out');
 	$self->{phone} = $self->login('acme', 'alice', 'phone');
-	$self->everywhere("the phone's token", $self->{phone}, 200);
-	$self->revoke([ $self->{phone} ], "the phone's token",
+	$self->everywhere('the phone', $self->{phone}, 200);
+	$self->revoke([ [ 'the phone', $self->{phone} ] ],
 		q{SELECT sessauth.revoke_session(?, ?, ?, ?)}, 'acme', $self->{phone}{session_id}, 'sold the phone', 'alice');
-	$self->everywhere("the PC's token", $self->{pc}, 200);
+	$self->everywhere('the PC', $self->{pc}, 200);
 	return;
 }
 
@@ -192,7 +192,7 @@ sub stolen_token
 	my $first  = $self->sql(app => q{SELECT * FROM sessauth.refresh_session(?)}, $stolen);
 	my $second = $self->sql(app => q{SELECT * FROM sessauth.refresh_session(?)}, $first->{refresh_token});
 	$self->check("$first->{outcome} $second->{outcome}" eq 'ok ok', 'the PC has refreshed twice');
-	$self->everywhere("the PC's newest token", $second, 200);
+	$self->everywhere('the PC, newest', $second, 200);
 
 	$self->note('Mallory tries the copy:');
 	my $start  = now_ms();
@@ -209,12 +209,13 @@ sub tenant_out
 {
 	my ($self) = @_;
 	$self->chapter('A whole tenant is logged out, another one is not');
-	my @acme = map { $self->login('acme', $_, 'PC') } qw(alice bob);
+	my ($alice, $bob) = map { $self->login('acme', $_, 'PC') } qw(alice bob);
 	my $other = $self->login('globex', 'alice', 'PC');
-	$self->everywhere('acme/alice', $acme[0], 200);
-	$self->everywhere('globex/alice', $other, 200);
-	$self->revoke(\@acme, "the tokens of acme's users", q{SELECT sessauth.revoke_tenant(?, ?, ?)}, 'acme', 'incident 42', 'security@acme');
-	$self->everywhere('globex/alice', $other, 200);
+	$self->everywhere('acme, Alice',   $alice, 200);
+	$self->everywhere('acme, Bob',     $bob,   200);
+	$self->everywhere('globex, Alice', $other, 200);
+	$self->revoke([ [ 'acme, Alice', $alice ], [ 'acme, Bob', $bob ] ], q{SELECT sessauth.revoke_tenant(?, ?, ?)}, 'acme', 'incident 42', 'security@acme');
+	$self->everywhere('globex, Alice', $other, 200);
 	$self->{globex} = $other;
 	return;
 }
@@ -280,6 +281,16 @@ sub sql
 	return $row;
 }
 
+# BEGIN or COMMIT.
+sub sql_do
+{
+	my ($self, $who, $statement) = @_;
+	my $start = now_ms();
+	$statement eq 'BEGIN' ? $self->{$who}->begin_work : $self->{$who}->commit;
+	$self->{teller}->sql($who, $statement, '', now_ms() - $start);
+	return;
+}
+
 sub login
 {
 	my ($self, @who) = @_;
@@ -299,9 +310,8 @@ sub everywhere
 		my $response = $gate->get('/auth', $session->{access_token});
 		push @answers, [ $gate->name, $response->{status}, why($response) ];
 	}
-	$self->{teller}->http('/auth', $what, \@answers, now_ms() - $start);
 	my $as_expected = grep { $_->[1] == $expected } @answers;
-	$self->check($as_expected == @answers, "$what: $expected on all nodes");
+	$self->{teller}->http($as_expected == @answers, "/auth for $what", $expected, \@answers, now_ms() - $start);
 	return;
 }
 
@@ -309,16 +319,17 @@ sub everywhere
 # last refusal: counted from before COMMIT is sent, all nodes asked in turn without a pause.
 sub revoke
 {
-	my ($self, $sessions, $what, $statement, @parameters) = @_;
-	$self->{app}->begin_work;
+	my ($self, $named_sessions, $statement, @parameters) = @_;
+	my @sessions = map { $_->[1] } @$named_sessions;
+	$self->sql_do(app => 'BEGIN');
 	$self->sql(app => $statement, @parameters);
 	my $start = now_ms();
-	$self->{app}->commit;
-	$self->{teller}->sql(app => 'COMMIT', '', now_ms() - $start);
-	my $took = $self->until_refused($sessions, $start);
-	$self->check(1, sprintf('%s: 401 on all nodes, the last one %s after COMMIT was sent', $what, ms($took)));
+	$self->sql_do(app => 'COMMIT');
+	my $took = $self->until_refused(\@sessions, $start);
+	$self->check(1, sprintf('all nodes refuse %s, the last one %s after COMMIT was sent',
+		@sessions > 1 ? 'all of them' : 'it', ms($took)));
 	push @{ $self->{propagation} }, $took;
-	$self->everywhere(@$sessions > 1 ? 'one of them' : $what, $sessions->[-1], 401);
+	$self->everywhere(@$_, 401) for @$named_sessions;
 	return;
 }
 
@@ -376,7 +387,7 @@ sub answer
 	my ($row) = @_;
 	my @columns = grep { defined $row->{$_} && $row->{$_} ne '' && !/_at$|^evicted$/ } sort { ($b eq 'outcome') <=> ($a eq 'outcome') || $a cmp $b } keys %$row;
 	my $answer = join '  ', map { @columns == 1 ? short($row->{$_}) : "$_ " . short($row->{$_}) } @columns;
-	return length $answer > 150 ? substr($answer, 0, 147) . '...' : $answer;
+	return length $answer > 120 ? substr($answer, 0, 117) . '...' : $answer;
 }
 
 sub why
