@@ -1,0 +1,55 @@
+# libsessauth and sessauth-gate: plain C beside the extension. Objects go to build/, because
+# src/core/*.o in place are the extension's.
+
+NODE_DIR     = build/node
+NODE_SO      = libsessauth.so
+NODE_SONAME  = $(NODE_SO).0
+NODE_CFLAGS  = -std=gnu11 -O2 -g -Wall -Wextra -fPIC -fvisibility=hidden -fstack-protector-strong -pthread -Isrc \
+               -D_GNU_SOURCE -DSESSAUTH_VERSION='"$(EXTVERSION)"' -I$(includedir) $(NODE_EXTRA_CFLAGS)
+NODE_LIBS    = -levent_core -levent_pthreads -lhiredis -ljansson -lpq -lcrypto -pthread
+NODE_OBJS    = $(patsubst src/%.c,$(NODE_DIR)/%.o,$(wildcard src/core/*.c src/node/*.c))
+GATE_OBJS    = $(patsubst src/%.c,$(NODE_DIR)/%.o,$(wildcard src/gate/*.c))
+NODE_HEADERS = $(wildcard src/core/*.h src/node/*.h src/gate/*.h)
+
+all: $(NODE_DIR)/$(NODE_SO) $(NODE_DIR)/libsessauth.a $(NODE_DIR)/sessauth-gate $(NODE_DIR)/sessauth.pc
+
+$(NODE_DIR)/%.o: src/%.c $(NODE_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(NODE_CFLAGS) -c $< -o $@
+
+$(NODE_DIR)/$(NODE_SO): $(NODE_OBJS)
+	$(CC) -shared -Wl,-soname,$(NODE_SONAME) -Wl,-z,relro,-z,now $(NODE_EXTRA_CFLAGS) $^ -L$(libdir) $(NODE_LIBS) -o $@
+
+$(NODE_DIR)/libsessauth.a: $(NODE_OBJS)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+# The gate carries the library inside, so that it can be copied to a machine on its own.
+$(NODE_DIR)/sessauth-gate: $(GATE_OBJS) $(NODE_DIR)/libsessauth.a
+	$(CC) $(NODE_EXTRA_CFLAGS) -Wl,-z,relro,-z,now $^ -L$(libdir) -levent_extra $(NODE_LIBS) -o $@
+
+$(NODE_DIR)/sessauth.pc: Makefile src/node/node.mk
+	@mkdir -p $(@D)
+	printf '%s\n' 'libdir=$(libdir)' 'includedir=$(includedir)' '' 'Name: sessauth' \
+		'Description: decide locally whether an access token of sessauth is live' 'Version: $(EXTVERSION)' \
+		'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lsessauth' 'Libs.private: $(NODE_LIBS)' > $@
+
+.PHONY: install-node uninstall-node clean-node
+install: install-node
+install-node: $(NODE_DIR)/$(NODE_SO) $(NODE_DIR)/libsessauth.a $(NODE_DIR)/sessauth-gate $(NODE_DIR)/sessauth.pc
+	$(MKDIR_P) '$(DESTDIR)$(bindir)' '$(DESTDIR)$(libdir)/pkgconfig' '$(DESTDIR)$(includedir)'
+	$(INSTALL_PROGRAM) $(NODE_DIR)/sessauth-gate '$(DESTDIR)$(bindir)/'
+	$(INSTALL_SHLIB) $(NODE_DIR)/$(NODE_SO) '$(DESTDIR)$(libdir)/$(NODE_SONAME)'
+	ln -sf $(NODE_SONAME) '$(DESTDIR)$(libdir)/$(NODE_SO)'
+	$(INSTALL_DATA) $(NODE_DIR)/libsessauth.a '$(DESTDIR)$(libdir)/'
+	$(INSTALL_DATA) src/node/sessauth.h '$(DESTDIR)$(includedir)/'
+	$(INSTALL_DATA) $(NODE_DIR)/sessauth.pc '$(DESTDIR)$(libdir)/pkgconfig/'
+
+uninstall: uninstall-node
+uninstall-node:
+	rm -f '$(DESTDIR)$(bindir)/sessauth-gate' '$(DESTDIR)$(libdir)/$(NODE_SONAME)' '$(DESTDIR)$(libdir)/$(NODE_SO)' \
+		'$(DESTDIR)$(libdir)/libsessauth.a' '$(DESTDIR)$(includedir)/sessauth.h' '$(DESTDIR)$(libdir)/pkgconfig/sessauth.pc'
+
+clean: clean-node
+clean-node:
+	rm -rf $(NODE_DIR)

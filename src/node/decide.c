@@ -1,0 +1,138 @@
+/*
+ * decide.c
+ *		One token: signature, memory, ledger's clock, lease.
+ *
+ * What is known against a token is true for ever, so it is said with or
+ * without a lease. Only "active" needs one, and the order of its last steps is what keeps the bound:
+ * the memory is looked up first and the clock is read last. Then, at the moment c of that reading,
+ * c < end of the lease; and the memory already held everything that was committed before
+ * end - max_staleness. A revocation that was missed is younger than c - max_staleness, however
+ * long the thread was paused in between. With the clock read first, a pause between the two could stretch the bound at will.
+ */
+#include <string.h>
+
+#include "core/token.h"
+#include "node/node.h"
+
+static const SaKey *lookup(void *arg, const char *kid, size_t kidlen);
+static SessauthCode unknown_key(SessauthNode *node, int64_t arrived, SessauthDecision *out);
+static SessauthCode judge(SessauthNode *node, const SaToken *token, SessauthDecision *out);
+
+SessauthCode
+sessauth_decide(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out)
+{
+	SaTokenRules rules = {.issuer = node->issuer, .audience = node->audience, .now = -1};
+	SharedKeys *keys = keys_use(node);
+	SaToken		read;
+	SaTokenResult result;
+
+	memset(out, 0, sizeof(*out));
+	memset(&read, 0, sizeof(read));
+	result = sa_token_read(token, len, lookup, keys, &rules, &read);
+	if (keys)
+		keys_release(keys);
+	switch (result)
+	{
+		case SA_TOKEN_OK:
+			out->code = judge(node, &read, out);
+			break;
+		case SA_TOKEN_UNKNOWN_KEY:
+			out->code = unknown_key(node, arrived, out);
+			break;
+		case SA_TOKEN_BAD_SIGNATURE:
+			out->code = SESSAUTH_BAD_SIGNATURE;
+			break;
+		case SA_TOKEN_WRONG_ISSUER:
+			out->code = SESSAUTH_WRONG_ISSUER;
+			break;
+		case SA_TOKEN_MALFORMED:
+			out->code = SESSAUTH_MALFORMED;
+			break;
+		default:
+			out->code = SESSAUTH_CANNOT_TELL;
+			out->why = SESSAUTH_WHY_INTERNAL;
+			break;
+	}
+	sa_token_free(&read);
+	return out->code;
+}
+
+static const SaKey *
+lookup(void *arg, const char *kid, size_t kidlen)
+{
+	SharedKeys *keys = arg;
+
+	return keys ? sa_keyset_find(keys->set, kid, kidlen) : NULL;
+}
+
+/* "Unknown" is certain only when the keys were asked for after this token had arrived. */
+static SessauthCode
+unknown_key(SessauthNode *node, int64_t arrived, SessauthDecision *out)
+{
+	int64_t		begun;
+	int64_t		tried;
+
+	pthread_mutex_lock(&node->keys_lock);
+	begun = node->keys_begun;
+	tried = node->keys_tried;
+	pthread_mutex_unlock(&node->keys_lock);
+	if (node->jwks_file ? begun != 0 : begun > arrived)
+		return SESSAUTH_UNKNOWN_KEY;
+	out->why = tried > arrived ? SESSAUTH_WHY_KEYS_FAILED : SESSAUTH_WHY_KEYS_PENDING;
+	keys_request(node);
+	return SESSAUTH_CANNOT_TELL;
+}
+
+static SessauthCode
+judge(SessauthNode *node, const SaToken *token, SessauthDecision *out)
+{
+	MemoryName	session;
+	MemoryName	user;
+	MemoryName	tenant;
+	MemoryName	key;
+	bool		revoked;
+	int64_t		end;
+	int64_t		at_least;
+	int64_t		at_most = 0;
+	int64_t		now;
+
+	memcpy(out->tid, token->tid, sizeof(out->tid));
+	memcpy(out->uid, token->uid, sizeof(out->uid));
+	memcpy(out->sid, token->sid, sizeof(out->sid));
+	out->epoch = token->epoch;
+	out->expires_at = token->exp;
+
+	if (!memory_name(&node->memory, SA_KIND_SESSION, token->tid, token->sid, &session) ||
+		!memory_name(&node->memory, SA_KIND_USER, token->tid, token->uid, &user) ||
+		!memory_name(&node->memory, SA_KIND_TENANT, token->tid, "", &tenant) ||
+		!memory_name(&node->memory, SA_KIND_KEY, "", token->kid, &key))
+	{
+		out->why = SESSAUTH_WHY_INTERNAL;
+		return SESSAUTH_CANNOT_TELL;
+	}
+
+	pthread_rwlock_rdlock(&node->lock);
+	revoked = memory_epoch(&node->memory, &session) != 0 ||
+		memory_epoch(&node->memory, &user) > token->epoch ||
+		memory_epoch(&node->memory, &tenant) > token->tepoch ||
+		memory_epoch(&node->memory, &key) != 0;
+	end = node->lease.end;
+	now = clock_now();
+	at_least = node_ledger_time(node, now);
+	if (node->ledger_clock.has_upper)
+		at_most = now + node->ledger_clock.upper;
+	pthread_rwlock_unlock(&node->lock);
+
+	if (revoked)
+		return SESSAUTH_REVOKED;
+	if (at_least != 0 && token->exp <= at_least / 1000000 - node->leeway)
+		return SESSAUTH_EXPIRED;
+
+	/* Whole seconds: a token of this very second is not from the future. */
+	if (at_most != 0 && token->iat > at_most / 1000000 + 1 + node->leeway)
+		return SESSAUTH_NOT_YET_VALID;
+	if (at_least != 0 && clock_now() < end)
+		return SESSAUTH_ACTIVE;
+	out->why = SESSAUTH_WHY_LEASE;
+	return SESSAUTH_CANNOT_TELL;
+}

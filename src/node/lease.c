@@ -1,0 +1,119 @@
+/*
+ * lease.c
+ *		Nonces, answers and the moment until which the node may decide alone.
+ *
+ * Why this keeps G1. The worker reads a nonce, then takes a snapshot, then
+ * publishes everything in it, and only then answers with the last number. So an answer to
+ * a nonce that came into being at t0 says: whatever had committed before t0 is in
+ * low..n of g, or can no longer matter. A node that has applied those numbers
+ * lacks nothing older than t0, so for a lease that ends at t0 + max_staleness nothing that it
+ * accepts was revoked longer ago than max_staleness. Three things must not happen:
+ *
+ * - counting from the receipt of the answer instead of t0: it may have been delayed for ever;
+ * - taking an answer to any other nonce: it may be older than it looks. An attacker can
+ *	 replay an authentic one, but not one that carries a nonce made after it;
+ * - extending before the numbers are applied, or across a hole.
+ *
+ * Writing the same nonce again (Redis lost it) does no harm: t0 stays the time of the first try.
+ */
+#include <string.h>
+
+#include "node/lease.h"
+
+static int64_t first_needed(const Lease *lease);
+
+void
+lease_init(Lease *lease, int64_t max_staleness)
+{
+	memset(lease, 0, sizeof(*lease));
+	lease->max_staleness = max_staleness;
+}
+
+void
+lease_ask(Lease *lease, const char *nonce, int64_t t0)
+{
+	lease->state = LEASE_NONCE_OUTSTANDING;
+	memcpy(lease->nonce, nonce, SA_NONCE_SIZE);
+	lease->t0 = t0;
+}
+
+bool
+lease_answer(Lease *lease, const SaAnswer *answer, int64_t now)
+{
+	if (lease->state != LEASE_NONCE_OUTSTANDING || strcmp(lease->nonce, answer->nonce) != 0)
+		return false;
+	lease->state = LEASE_NONCE_ANSWERED;
+	lease->answer = *answer;
+	lease->answered = now;
+	return true;
+}
+
+void
+lease_applied(Lease *lease, const char *g, int64_t n)
+{
+	coverage_add(&lease->cover, g, n, lease->g, lease->state == LEASE_NONCE_ANSWERED ? lease->answer.g : "");
+}
+
+bool
+lease_extend(Lease *lease)
+{
+	const SaAnswer *answer = &lease->answer;
+	int64_t		end = lease->t0 + lease->max_staleness;
+	bool		same;
+
+	if (lease->state != LEASE_NONCE_ANSWERED)
+		return false;
+	if (!coverage_has(&lease->cover, answer->g, first_needed(lease), answer->n))
+		return false;
+
+	same = strcmp(lease->g, answer->g) == 0;
+	if (!same || answer->low > lease->complete + 1)
+	{
+		/* The node relied on "low": what it never saw below it had expired by then. */
+		if (answer->at <= INT64_MAX / 1000 && answer->at * 1000 > lease->horizon)
+			lease->horizon = answer->at * 1000;
+	}
+	if (!same)
+		memcpy(lease->g, answer->g, sizeof(lease->g));
+	if (!same || answer->n > lease->complete)
+		lease->complete = answer->n;
+	if (end > lease->end)
+		lease->end = end;
+	lease->state = LEASE_NONCE_NONE;
+	return true;
+}
+
+bool
+lease_waits(const Lease *lease, int64_t *lo, int64_t *hi)
+{
+	if (lease->state != LEASE_NONCE_ANSWERED)
+		return false;
+	*hi = lease->answer.n;
+	*lo = coverage_first_missing(&lease->cover, lease->answer.g, first_needed(lease), lease->answer.n);
+	return *lo <= *hi;
+}
+
+void
+lease_position(const Lease *lease, char g[SA_UUID_SIZE], int64_t *n)
+{
+	memcpy(g, lease->g, SA_UUID_SIZE);
+	*n = lease->g[0] == '\0' ? 0 : coverage_reach(&lease->cover, lease->g, lease->complete);
+}
+
+void
+lease_drop(Lease *lease)
+{
+	lease->end = 0;
+	lease->state = LEASE_NONCE_NONE;
+}
+
+/* A node that was complete up to some number of the same generation needs only what came after it. */
+static int64_t
+first_needed(const Lease *lease)
+{
+	int64_t		first = lease->answer.low;
+
+	if (strcmp(lease->g, lease->answer.g) == 0 && lease->complete + 1 > first)
+		first = lease->complete + 1;
+	return first < 1 ? 1 : first;
+}

@@ -1,0 +1,302 @@
+/*
+ * node.c
+ *		Opening and closing a node, and what it says of itself.
+ */
+#include "node/node.h"
+
+#include <event2/thread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef SESSAUTH_VERSION
+#define SESSAUTH_VERSION "unknown"
+#endif
+
+static const char *check_options(SessauthNode *node, const SessauthOptions *options);
+static bool copy_options(SessauthNode *node, const SessauthOptions *options);
+static bool make_id(SessauthNode *node, const char *name);
+static char *copy(const char *text, bool *ok);
+
+SessauthNode *
+sessauth_open(const SessauthOptions *options)
+{
+	SessauthNode *node = calloc(1, sizeof(*node));
+	pthread_condattr_t attr;
+	const char *why;
+
+	if (node == NULL)
+		return NULL;
+	pthread_rwlock_init(&node->lock, NULL);
+	pthread_mutex_init(&node->keys_lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&node->keys_wanted, &attr);
+	pthread_condattr_destroy(&attr);
+
+	why = check_options(node, options);
+	if (why == NULL && (!copy_options(node, options) || !make_id(node, options->name) ||
+						!memory_init(&node->memory, options->max_revocations)))
+		why = "out of memory";
+	if (why == NULL)
+	{
+		(void) evthread_use_pthreads();
+		lease_init(&node->lease, node->max_staleness);
+		if (!follower_start(node) || !keys_start(node))
+			why = "could not start a thread";
+	}
+	if (why)
+		snprintf(node->error, sizeof(node->error), "%s", why);
+	node->opened = why == NULL;
+	return node;
+}
+
+const char *
+sessauth_error(const SessauthNode *node)
+{
+	return node->opened ? NULL : node->error;
+}
+
+void
+sessauth_close(SessauthNode *node)
+{
+	if (node == NULL)
+		return;
+	keys_stop(node);
+	follower_stop(node);
+	memory_free(&node->memory);
+	sa_wipe(node->link_key, sizeof(node->link_key));
+	pthread_cond_destroy(&node->keys_wanted);
+	pthread_mutex_destroy(&node->keys_lock);
+	pthread_rwlock_destroy(&node->lock);
+	free(node->redis_url);
+	free(node->redis_password_file);
+	free(node->prefix);
+	free(node->pg_conninfo);
+	free(node->jwks_file);
+	free(node->link_key_file);
+	free(node->issuer);
+	free(node->audience);
+	free(node);
+}
+
+int64_t
+sessauth_now(void)
+{
+	return clock_now();
+}
+
+const char *
+sessauth_code_name(SessauthCode code)
+{
+	switch (code)
+	{
+		case SESSAUTH_ACTIVE:
+			return "active";
+		case SESSAUTH_REVOKED:
+			return "revoked";
+		case SESSAUTH_EXPIRED:
+			return "expired";
+		case SESSAUTH_NOT_YET_VALID:
+			return "not_yet_valid";
+		case SESSAUTH_MALFORMED:
+			return "malformed";
+		case SESSAUTH_BAD_SIGNATURE:
+			return "bad_signature";
+		case SESSAUTH_UNKNOWN_KEY:
+			return "unknown_key";
+		case SESSAUTH_WRONG_ISSUER:
+			return "wrong_issuer";
+		case SESSAUTH_CANNOT_TELL:
+			break;
+	}
+	return "cannot_tell";
+}
+
+bool
+sessauth_ready(SessauthNode *node)
+{
+	SessauthStatus status;
+
+	sessauth_status(node, &status);
+	return status.ready;
+}
+
+void
+sessauth_status(SessauthNode *node, SessauthStatus *out)
+{
+	int64_t		now;
+	int64_t		left;
+	bool		has_keys;
+	char		keys_error[sizeof(node->keys_error)];
+
+	memset(out, 0, sizeof(*out));
+	pthread_mutex_lock(&node->keys_lock);
+	has_keys = node->keys != NULL && sa_keyset_count(node->keys->set) > 0;
+	memcpy(keys_error, node->keys_error, sizeof(keys_error));
+	pthread_mutex_unlock(&node->keys_lock);
+
+	pthread_rwlock_rdlock(&node->lock);
+	now = clock_now();
+	left = node->lease.end - now;
+	memcpy(out->node, node->id, sizeof(out->node) < sizeof(node->id) ? sizeof(out->node) : sizeof(node->id));
+	out->lease_left_ms = left > 0 ? left / 1000 : 0;
+	lease_position(&node->lease, out->generation, &out->applied);
+	out->revocations = (int64_t) node->memory.count;
+	out->ledger_ms = node_ledger_time(node, now) / 1000;
+	out->rescans = node->rescans;
+	out->refused_entries = node->refused_entries;
+	out->ready = has_keys && left > 0;
+	if (!has_keys)
+		snprintf(out->reason, sizeof(out->reason), "no keys yet%s%s", keys_error[0] ? ": " : "", keys_error);
+	else if (left <= 0)
+		snprintf(out->reason, sizeof(out->reason), "%s%s%s", node->lease.end == 0 ? "not synced yet" : "the lease is over",
+				 node->redis_state[0] ? ": Redis: " : "", node->redis_state);
+	pthread_rwlock_unlock(&node->lock);
+}
+
+char *
+sessauth_jwks(SessauthNode *node)
+{
+	SharedKeys *keys = keys_use(node);
+	char	   *text = keys ? strdup(keys->text) : NULL;
+
+	if (keys)
+		keys_release(keys);
+	return text;
+}
+
+bool
+sessauth_percent_encode(const char *text, char *out, size_t size)
+{
+	size_t		len = strlen(text);
+
+	if (size < SA_PCT_SIZE(len))
+		return false;
+	sa_pct_encode(text, len, out);
+	return true;
+}
+
+const char *
+sessauth_version(void)
+{
+	return SESSAUTH_VERSION;
+}
+
+int64_t
+node_ledger_time(const SessauthNode *node, int64_t now)
+{
+	int64_t		time;
+
+	if (!node->ledger_clock.has_lower)
+		return 0;
+	time = now + node->ledger_clock.lower;
+
+	/* What had expired when this node joined was never told to it. */
+	return time > node->lease.horizon ? time : node->lease.horizon;
+}
+
+void
+node_log(SessauthNode *node, SessauthLevel level, const char *format,...)
+{
+	char		line[512];
+	va_list		args;
+
+	if (node->log == NULL)
+		return;
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	node->log(node->log_arg, level, line);
+}
+
+static const char *
+check_options(SessauthNode *node, const SessauthOptions *options)
+{
+	const char *why;
+
+	if (options->size != sizeof(SessauthOptions))
+		return "the options are of another version of the library";
+	if (options->redis_url == NULL)
+		return "a Redis URL is needed";
+	why = sa_redis_url_parse(options->redis_url, &node->redis);
+	if (why)
+	{
+		snprintf(node->error, sizeof(node->error), "invalid Redis URL: %s%s", why,
+				 strstr(why, "password") ? "; put it into a file of its own" : "");
+		return node->error;
+	}
+	if (options->pg_conninfo == NULL && (options->jwks_file == NULL || options->link_key_file == NULL))
+		return "keys are needed: give a PostgreSQL conninfo, or both a JWKS file and a link key file";
+	if (options->name && !sa_node_name_valid(options->name, strlen(options->name)))
+		return "invalid node name: use 1 to 64 of A-Z a-z 0-9 - . _ : @";
+	if (options->prefix == NULL || !sa_prefix_valid(options->prefix))
+		return "invalid prefix";
+	if (options->max_staleness_ms < 100 || options->max_staleness_ms > 3600000)
+		return "max_staleness must be from 100 ms to 1 h";
+	if (options->leeway_s < 0 || options->leeway_s > 300)
+		return "leeway must be from 0 to 300 s";
+	if (options->issuer == NULL || options->audience == NULL)
+		return "issuer and audience are needed";
+	if (options->max_revocations < 1)
+		return "max_revocations must be positive";
+	return NULL;
+}
+
+static bool
+copy_options(SessauthNode *node, const SessauthOptions *options)
+{
+	bool		ok = true;
+
+	node->redis_url = copy(options->redis_url, &ok);
+	node->redis_password_file = copy(options->redis_password_file, &ok);
+	node->prefix = copy(options->prefix, &ok);
+	node->pg_conninfo = copy(options->pg_conninfo, &ok);
+	node->jwks_file = copy(options->jwks_file, &ok);
+	node->link_key_file = copy(options->link_key_file, &ok);
+	node->issuer = copy(options->issuer, &ok);
+	node->audience = copy(options->audience, &ok);
+	node->max_staleness = options->max_staleness_ms * 1000;
+	node->leeway = options->leeway_s;
+	node->log = options->log;
+	node->log_arg = options->log_arg;
+	node->keys_refreshed = options->keys_refreshed;
+	node->keys_refreshed_arg = options->keys_refreshed_arg;
+	return ok;
+}
+
+static char *
+copy(const char *text, bool *ok)
+{
+	char	   *result = text ? strdup(text) : NULL;
+
+	if (text && result == NULL)
+		*ok = false;
+	return result;
+}
+
+/* A node id belongs to one life of one process: name and a random incarnation. */
+static bool
+make_id(SessauthNode *node, const char *name)
+{
+	unsigned char bytes[16];
+	char		incarnation[SA_HEX_SIZE(16)];
+	char		fallback[SA_NODE_NAME_MAX + 1];
+
+	if (name == NULL)
+	{
+		char		host[SA_NODE_NAME_MAX - 11];
+
+		if (gethostname(host, sizeof(host)) != 0 || (host[sizeof(host) - 1] = '\0', !sa_node_name_valid(host, strlen(host))))
+			strcpy(host, "node");
+		snprintf(fallback, sizeof(fallback), "%s:%ld", host, (long) getpid());
+		name = fallback;
+	}
+	if (!sa_random(bytes, sizeof(bytes)))
+		return false;
+	sa_hex_encode(bytes, sizeof(bytes), incarnation);
+	snprintf(node->id, sizeof(node->id), "%s/%s", name, incarnation);
+	return true;
+}

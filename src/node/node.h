@@ -1,0 +1,104 @@
+/*
+ * node.h
+ *		What the files of the library share.
+ *
+ * node.c		options, threads, status
+ * decide.c		one token
+ * keys.c		signing keys and the link key, from PostgreSQL or files; its own thread
+ * follower.c	the Redis stream, nonces and answers; its own thread
+ * redis_link.c	one connection to Redis inside an event loop
+ */
+#ifndef SESSAUTH_NODE_NODE_H
+#define SESSAUTH_NODE_NODE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/key.h"
+#include "core/redis_url.h"
+#include "core/wire.h"
+#include "node/clock.h"
+#include "node/lease.h"
+#include "node/memory.h"
+#include "node/sessauth.h"
+
+/* A set of keys that deciders may still be using when a newer one has arrived. */
+typedef struct SharedKeys
+{
+	SaKeySet   *set;
+	char	   *text;			/* the JWK set as it came */
+	atomic_int	users;
+} SharedKeys;
+
+typedef struct Follower Follower;	/* follower.c */
+
+struct SessauthNode
+{
+	/* fixed after sessauth_open */
+	char		id[SA_NODE_ID_SIZE];
+	char	   *redis_url;
+	SaRedisUrl	redis;
+	char	   *redis_password_file;
+	char	   *prefix;
+	char	   *pg_conninfo;
+	char	   *jwks_file;
+	char	   *link_key_file;
+	char	   *issuer;
+	char	   *audience;
+	int64_t		max_staleness;	/* us */
+	int64_t		leeway;			/* s */
+	void		(*log) (void *arg, SessauthLevel level, const char *message);
+	void	   *log_arg;
+	void		(*keys_refreshed) (void *arg);
+	void	   *keys_refreshed_arg;
+	char		error[256];
+	bool		opened;
+
+	/* what is known of the ledger: guarded by lock; deciders read, the follower writes */
+	pthread_rwlock_t lock;
+	Lease		lease;
+	LedgerClock ledger_clock;
+	Memory		memory;
+	int64_t		rescans;
+	int64_t		refused_entries;
+	char		redis_state[160];	/* why it is not following; empty when it is */
+
+	/* keys: guarded by keys_lock */
+	pthread_mutex_t keys_lock;
+	pthread_cond_t keys_wanted;
+	SharedKeys *keys;
+	int64_t		keys_begun;		/* when the last successful refresh began; 0: never */
+	int64_t		keys_tried;		/* when the last refresh began */
+	bool		keys_requested;
+	bool		keys_stop;
+	char		keys_error[256];
+	bool		has_link_key;
+	unsigned char link_key[SA_KEY_LEN];
+
+	pthread_t	keys_thread;
+	bool		keys_running;
+	int			keys_wake[2];	/* a pipe: written to interrupt waiting for PostgreSQL */
+	Follower   *follower;
+};
+
+/* decide.c has no private interface. */
+
+/* keys.c */
+extern bool keys_start(SessauthNode *node);
+extern void keys_stop(SessauthNode *node);
+extern void keys_request(SessauthNode *node);
+extern SharedKeys *keys_use(SessauthNode *node);	/* NULL: none known; give back with keys_release */
+extern void keys_release(SharedKeys *keys);
+
+/* follower.c */
+extern bool follower_start(SessauthNode *node);
+extern void follower_stop(SessauthNode *node);
+extern void follower_link_key_arrived(SessauthNode *node);	/* from another thread */
+
+/* node.c */
+extern void node_log(SessauthNode *node, SessauthLevel level, const char *format,...) __attribute__((format(printf, 3, 4)));
+
+/* The ledger's time in us, at least; 0 when unknown. Call with the lock held. */
+extern int64_t node_ledger_time(const SessauthNode *node, int64_t now);
+
+#endif							/* SESSAUTH_NODE_NODE_H */

@@ -1,0 +1,361 @@
+/*
+ * redis_link.c
+ *		One connection to Redis inside an event loop. See redis_link.h.
+ */
+#include "node/redis_link.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define CONNECT_TIMEOUT_MS	2000
+#define WAITING_MAX			16		/* replies under way at once: the follower needs a handful */
+#define REPLY_BYTES_MAX		(64 * 1024 * 1024)
+
+struct RedisLink
+{
+	struct event_base *base;
+	const SaRedisUrl *url;
+	const char *password_file;
+	RedisEvents events;
+	struct bufferevent *bev;
+	struct event *timer;		/* of the oldest command, or of the connect */
+	redisReader *reader;
+	bool		up;
+	int			login_left;		/* replies until it is */
+	RedisReplied waiting[WAITING_MAX];
+	int			timeouts[WAITING_MAX];
+	int			first;
+	int			count;
+};
+
+static void on_read(struct bufferevent *bev, void *arg);
+static void on_event(struct bufferevent *bev, short what, void *arg);
+static void on_timer(evutil_socket_t fd, short what, void *arg);
+static void close_link(RedisLink *link);
+static void fail(RedisLink *link, const char *why, const char *detail);
+static bool open_socket(RedisLink *link);
+static void log_in(RedisLink *link);
+static bool send_command(RedisLink *link, RedisReplied replied, int timeout_ms, int argc, const SaField *argv);
+static void login_replied(RedisLink *link, const redisReply *reply);
+static void arm(RedisLink *link, int ms);
+static bool read_password(const char *path, char *out, size_t size);
+
+RedisLink *
+redis_link_new(struct event_base *base, const SaRedisUrl *url, const char *password_file, const RedisEvents *events)
+{
+	RedisLink  *link = calloc(1, sizeof(*link));
+
+	if (link == NULL)
+		return NULL;
+	link->base = base;
+	link->url = url;
+	link->password_file = password_file;
+	link->events = *events;
+	link->timer = evtimer_new(base, on_timer, link);
+	if (link->timer == NULL)
+	{
+		free(link);
+		return NULL;
+	}
+	return link;
+}
+
+void
+redis_link_free(RedisLink *link)
+{
+	if (link == NULL)
+		return;
+	close_link(link);
+	event_free(link->timer);
+	free(link);
+}
+
+bool
+redis_link_is_up(const RedisLink *link)
+{
+	return link->up;
+}
+
+void
+redis_link_connect(RedisLink *link)
+{
+	close_link(link);
+	link->reader = redisReaderCreate();
+	if (link->reader == NULL)
+	{
+		fail(link, "out of memory", NULL);
+		return;
+	}
+	arm(link, CONNECT_TIMEOUT_MS);
+	if (!open_socket(link))
+		return;					/* it has failed */
+	bufferevent_enable(link->bev, EV_READ | EV_WRITE);
+}
+
+static bool
+open_socket(RedisLink *link)
+{
+	struct sockaddr_un un = {0};
+	struct addrinfo hints = {0};
+	struct addrinfo *addresses = NULL;
+	int			rc;
+	int			one = 1;
+
+	link->bev = bufferevent_socket_new(link->base, -1, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	if (link->bev == NULL)
+	{
+		fail(link, "out of memory", NULL);
+		return false;
+	}
+	bufferevent_setcb(link->bev, on_read, NULL, on_event, link);
+	if (link->url->is_unix)
+	{
+		un.sun_family = AF_UNIX;
+		memcpy(un.sun_path, link->url->host, strlen(link->url->host));
+		if (bufferevent_socket_connect(link->bev, (struct sockaddr *) &un, sizeof(un)) == 0)
+			return true;
+		fail(link, "could not connect", strerror(errno));
+		return false;
+	}
+	hints.ai_socktype = SOCK_STREAM;
+	hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
+	rc = getaddrinfo(link->url->host, link->url->port, &hints, &addresses);
+	if (rc != 0)
+	{
+		fail(link, "could not resolve the host name", gai_strerror(rc));
+		return false;
+	}
+	rc = bufferevent_socket_connect(link->bev, addresses->ai_addr, (int) addresses->ai_addrlen);
+	freeaddrinfo(addresses);
+	if (rc != 0)
+	{
+		fail(link, "could not connect", strerror(errno));
+		return false;
+	}
+	(void) setsockopt(bufferevent_getfd(link->bev), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	(void) setsockopt(bufferevent_getfd(link->bev), SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	return true;
+}
+
+static void
+on_event(struct bufferevent *bev, short what, void *arg)
+{
+	RedisLink  *link = arg;
+
+	(void) bev;
+
+	if (what & BEV_EVENT_CONNECTED)
+		log_in(link);
+	else if (what & BEV_EVENT_EOF)
+		fail(link, "the server closed the connection", NULL);
+	else if (what & BEV_EVENT_ERROR)
+		fail(link, link->up ? "the connection broke" : "could not connect", evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+}
+
+static void
+log_in(RedisLink *link)
+{
+	char		password[512];
+	char		db[16];
+	bool		sent;
+
+	snprintf(db, sizeof(db), "%d", link->url->db);
+	link->login_left = 1;
+	if (link->password_file)
+	{
+		if (!read_password(link->password_file, password, sizeof(password)))
+		{
+			fail(link, "the password file cannot be read, or is readable by others", NULL);
+			return;
+		}
+		link->login_left++;
+		if (link->url->user[0] != '\0')
+			sent = send_command(link, NULL, CONNECT_TIMEOUT_MS, 3,
+								(SaField[]) {SA_FIELD("AUTH", 4), SA_FIELD_STR(link->url->user), SA_FIELD_STR(password)});
+		else
+			sent = send_command(link, NULL, CONNECT_TIMEOUT_MS, 2, (SaField[]) {SA_FIELD("AUTH", 4), SA_FIELD_STR(password)});
+		sa_wipe(password, sizeof(password));
+		if (!sent)
+			return;
+	}
+	(void) send_command(link, NULL, CONNECT_TIMEOUT_MS, 2, (SaField[]) {SA_FIELD("SELECT", 6), SA_FIELD_STR(db)});
+}
+
+static void
+login_replied(RedisLink *link, const redisReply *reply)
+{
+	if (reply->type != REDIS_REPLY_STATUS)
+	{
+		char		text[120];
+
+		snprintf(text, sizeof(text), "%.100s", reply->type == REDIS_REPLY_ERROR ? reply->str : "it does not answer like Redis");
+		fail(link, "the server refused the login", text);
+		return;
+	}
+	if (--link->login_left > 0)
+		return;
+	link->up = true;
+	link->events.up(link->events.arg, link);
+}
+
+bool
+redis_link_command(RedisLink *link, RedisReplied replied, int timeout_ms, int argc, const SaField *argv)
+{
+	return link->up && send_command(link, replied, timeout_ms, argc, argv);
+}
+
+static bool
+send_command(RedisLink *link, RedisReplied replied, int timeout_ms, int argc, const SaField *argv)
+{
+	const char *args[16];
+	size_t		lens[16];
+	char	   *formatted = NULL;
+	long long	len;
+	int			slot = (link->first + link->count) % WAITING_MAX;
+	bool		sent;
+
+	if (link->bev == NULL || link->count == WAITING_MAX || argc > 16)
+		return false;
+	for (int i = 0; i < argc; i++)
+	{
+		args[i] = argv[i].data;
+		lens[i] = argv[i].len;
+	}
+	len = redisFormatCommandArgv(&formatted, argc, args, lens);
+	if (len < 0)
+		return false;
+	sent = bufferevent_write(link->bev, formatted, (size_t) len) == 0;
+	sa_wipe(formatted, (size_t) len);	/* it may hold the password */
+	redisFreeCommand(formatted);
+	if (!sent)
+		return false;
+	link->waiting[slot] = replied;
+	link->timeouts[slot] = timeout_ms;
+	if (link->count++ == 0)
+		arm(link, timeout_ms);
+	return true;
+}
+
+static void
+on_read(struct bufferevent *bev, void *arg)
+{
+	RedisLink  *link = arg;
+	struct evbuffer *input = bufferevent_get_input(bev);
+	char		bytes[64 * 1024];
+	int			n;
+
+	while (link->bev == bev && (n = evbuffer_remove(input, bytes, sizeof(bytes))) > 0)
+	{
+		if (link->reader->len > REPLY_BYTES_MAX || redisReaderFeed(link->reader, bytes, (size_t) n) != REDIS_OK)
+		{
+			fail(link, "the server does not answer like Redis", NULL);
+			return;
+		}
+		for (;;)
+		{
+			void	   *reply = NULL;
+			RedisReplied replied;
+
+			if (redisReaderGetReply(link->reader, &reply) != REDIS_OK)
+			{
+				fail(link, "the server does not answer like Redis", NULL);
+				return;
+			}
+			if (reply == NULL)
+				break;
+			if (link->count == 0)
+			{
+				freeReplyObject(reply);
+				fail(link, "the server speaks without being asked", NULL);
+				return;
+			}
+			replied = link->waiting[link->first];
+			link->first = (link->first + 1) % WAITING_MAX;
+			if (--link->count > 0)
+				arm(link, link->timeouts[link->first]);
+			else
+				(void) evtimer_del(link->timer);
+			if (replied)
+				replied(link->events.arg, reply);
+			else
+				login_replied(link, reply);
+			freeReplyObject(reply);
+			if (link->bev != bev)
+				return;			/* the callback's doing ended this connection */
+		}
+	}
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	RedisLink  *link = arg;
+
+	(void) fd;
+	(void) what;
+	fail(link, link->up ? "timeout while waiting for a reply" : "timeout while connecting", NULL);
+}
+
+static void
+arm(RedisLink *link, int ms)
+{
+	struct timeval tv = {ms / 1000, (ms % 1000) * 1000};
+
+	(void) evtimer_add(link->timer, &tv);
+}
+
+static void
+close_link(RedisLink *link)
+{
+	(void) evtimer_del(link->timer);
+	if (link->bev)
+		bufferevent_free(link->bev);
+	link->bev = NULL;
+	if (link->reader)
+		redisReaderFree(link->reader);
+	link->reader = NULL;
+	link->up = false;
+	link->first = link->count = 0;
+}
+
+static void
+fail(RedisLink *link, const char *why, const char *detail)
+{
+	char		text[200];
+
+	snprintf(text, sizeof(text), "%s%s%s", why, detail ? ": " : "", detail ? detail : "");
+	close_link(link);
+	link->events.down(link->events.arg, link, text);
+}
+
+static bool
+read_password(const char *path, char *out, size_t size)
+{
+	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	ssize_t		len = -1;
+
+	if (fd < 0)
+		return false;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && !(st.st_mode & (S_IRWXO | S_IWGRP)))
+		len = read(fd, out, size - 1);
+	close(fd);
+	while (len > 0 && (out[len - 1] == '\n' || out[len - 1] == '\r'))
+		len--;
+	if (len <= 0)
+		return false;
+	out[len] = '\0';
+	return true;
+}
