@@ -129,7 +129,10 @@ ledger_activate(void)
 	for (uint64 i = 0; i < count; i++)
 		statements[i] = psprintf("CREATE TABLE sessauth.event_%1$s PARTITION OF sessauth.event"
 								 " FOR VALUES FROM ('%2$s 00:00:00Z') TO ('%3$s 00:00:00Z');"
-								 " ALTER TABLE sessauth.event_%1$s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+								 " CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.event_%1$s"
+								 " FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();"
+								 " ALTER TABLE sessauth.event_%1$s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY,"
+								 " ENABLE ALWAYS TRIGGER no_truncate",
 								 ledger_text(i, 1), ledger_text(i, 2), ledger_text(i, 3));
 	for (uint64 i = 0; i < count; i++)
 		if (SPI_execute(statements[i], false, 0) < 0)

@@ -133,7 +133,7 @@ sub run_pgtap
 	$database->do("SET client_min_messages = warning; CREATE EXTENSION sessauth; CREATE EXTENSION pgtap");
 	$database->disconnect;
 	local @ENV{qw(PGHOST PGPORT PGUSER PGDATABASE)} = (server()->dir, 5432, 'postgres', 'pgtap');
-	run_harness({ exec => [qw(psql -XqAt -v ON_ERROR_STOP=1 -P pager=off -f)] }, @files);
+	run_harness({ comments => 1, exec => [qw(psql -XqAt -v ON_ERROR_STOP=1 -P pager=off -f)] }, @files);
 	return;
 }
 

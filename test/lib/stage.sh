@@ -158,7 +158,7 @@ stage_run() {
 		as_user=(--reuid "$STAGE_USER" --regid "$(id -g "$STAGE_USER")" --init-groups)
 	fi
 	(
-		for variable in $(compgen -e PG | grep -vx 'PG_CONFIG'); do
+		for variable in $(compgen -e PG | grep -v '^PG_'); do
 			unset "$variable"
 		done
 		unset PERL5LIB PERL5OPT PROVE_OPTS HARNESS_OPTIONS MAKEFLAGS MAKELEVEL
