@@ -76,7 +76,7 @@ static void load_grants(void);
 static void forget_grants(Datum arg, Oid relid);
 static bool role_matches(const Grant *grant, Oid role);
 static void change_privileges(const char *verb, const char *direction, int accesses, const char *role);
-static void forbid(const char *tenant_id) pg_attribute_noreturn();
+static void forbid(const char *tenant_id) compat_noreturn;
 
 bool
 access_allows(Oid role, int accesses, const char *tenant_id)

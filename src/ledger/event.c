@@ -228,7 +228,9 @@ describe_tenant(const Change *change, Event *event)
 
 		event->kind = suspended && !was_suspended ? "tenant_suspended" :
 			was_suspended && !suspended ? "tenant_resumed" :
-			differs(change, "epoch") ? "tenant_revoked" : "policy_changed";
+			differs(change, "epoch") ? "tenant_revoked" :
+			differs(change, "policy") ? "policy_changed" :
+			differs(change, "access_ttl_max") ? "access_ttl_raised" : "tenant_changed";
 		if (differs(change, "epoch"))
 			event->revokes = "tenant";
 	}
@@ -386,6 +388,8 @@ differs(const Change *change, const char *name)
 		return VARSIZE_ANY_EXHDR(a) != VARSIZE_ANY_EXHDR(b) ||
 			memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) != 0;
 	}
+	if (!att->attbyval)
+		return memcmp(DatumGetPointer(old), DatumGetPointer(new), att->attlen) != 0;
 	return old != new;
 }
 

@@ -12,6 +12,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "server/compat.h"
+
 /* Called from _PG_init: callbacks that live as long as the process. */
 extern void ledger_init(void);
 
@@ -111,7 +113,7 @@ extern char *user_id_arg(FunctionCallInfo fcinfo, int n);
 extern char *optional_text_arg(FunctionCallInfo fcinfo, int n, const char *name, int max);
 
 /* Throws ERRCODE_UNDEFINED_OBJECT. */
-extern void unknown_tenant(const char *tenant_id) pg_attribute_noreturn();
+extern void unknown_tenant(const char *tenant_id) compat_noreturn;
 
 /* RFC 9562 version 7. */
 extern void session_id_new(pg_uuid_t *out);

@@ -6,8 +6,15 @@
 #define SESSAUTH_SERVER_COMPAT_H
 
 #include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/shmem.h"
+#include "utils/guc.h"
 #include "utils/resowner.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif
@@ -17,6 +24,40 @@
 #else
 #define compat_create_wait_event_set(n) CreateWaitEventSet(TopMemoryContext, (n))
 #endif
+
+/* PostgreSQL 18 renames its own macro and moves it to the front of a declaration. */
+#define compat_noreturn __attribute__((noreturn))
+
+/* Shared memory is requested in a hook from 15 on, and directly before. */
+static inline void
+compat_request_shmem(void (*request) (void))
+{
+#if PG_VERSION_NUM >= 150000
+	shmem_request_hook = request;
+#else
+	request();
+#endif
+}
+
+/* What an earlier library wants is asked for first. */
+#if PG_VERSION_NUM >= 150000
+typedef shmem_request_hook_type CompatRequestHook;
+#define compat_previous_request() shmem_request_hook
+#else
+typedef void (*CompatRequestHook) (void);
+#define compat_previous_request() NULL
+#endif
+
+/* No other setting of this prefix may come into being. */
+static inline void
+compat_reserve_prefix(const char *prefix)
+{
+#if PG_VERSION_NUM >= 150000
+	MarkGUCPrefixReserved(prefix);
+#else
+	EmitWarningsOnPlaceholders(prefix);
+#endif
+}
 
 /* The timeline that this primary writes. */
 static inline int

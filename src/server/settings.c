@@ -10,6 +10,7 @@
 
 #include "utils/guc.h"
 
+#include "server/compat.h"
 #include "server/settings.h"
 
 char	   *setting_master_key_file = NULL;
@@ -66,11 +67,7 @@ settings_init(void)
 							 NULL, &setting_on_limit, ON_LIMIT_REJECT, on_limit_options,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 
-#if PG_VERSION_NUM >= 150000
-	MarkGUCPrefixReserved("sessauth");
-#else
-	EmitWarningsOnPlaceholders("sessauth");
-#endif
+	compat_reserve_prefix("sessauth");
 }
 
 static void

@@ -5,34 +5,26 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "storage/ipc.h"
-#include "storage/shmem.h"
 
+#include "server/compat.h"
 #include "server/shmem.h"
 
 #define TRANCHE "sessauth"
 
 SharedState *shared = NULL;
 
+static CompatRequestHook previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;
 static bool preloaded = false;
 
 static void request(void);
 static void startup(void);
 
-#if PG_VERSION_NUM >= 150000
-static shmem_request_hook_type previous_request = NULL;
-#endif
-
 void
 shmem_init(void)
 {
-#if PG_VERSION_NUM >= 150000
-	previous_request = shmem_request_hook;
-	shmem_request_hook = request;
-#else
-	request();
-#endif
+	previous_request = compat_previous_request();
+	compat_request_shmem(request);
 	previous_startup = shmem_startup_hook;
 	shmem_startup_hook = startup;
 	preloaded = true;
@@ -47,10 +39,8 @@ sessauth_preloaded(void)
 static void
 request(void)
 {
-#if PG_VERSION_NUM >= 150000
 	if (previous_request)
 		previous_request();
-#endif
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
 	RequestNamedLWLockTranche(TRANCHE, 1);
 }

@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -49,6 +50,7 @@ typedef enum RoundResult
 
 static WorkerSlot *slot;
 static SlotState leave_as = SLOT_FAILED;
+static bool settings_changed = true;
 
 static void enter(int index);
 static void leave(int code, Datum arg);
@@ -59,6 +61,7 @@ static RoundResult run_round(void);
 static RoundResult transaction(void);
 static bool lock_tables(void);
 static void store_cursors(void);
+static void raise_access_ttl(void);
 static bool wait_for_something(TimestampTz until);
 
 void
@@ -149,9 +152,7 @@ fix_settings(void)
 		{"statement_timeout", "0"},
 		{"lock_timeout", "1s"},
 		{"idle_in_transaction_session_timeout", "0"},
-#if PG_VERSION_NUM >= 170000
-		{"transaction_timeout", "0"},
-#endif
+		{"transaction_timeout", "0"},	/* from version 17 on */
 		{"default_transaction_read_only", "off"},
 		{"session_replication_role", "origin"},
 		{"row_security", "on"},
@@ -160,7 +161,8 @@ fix_settings(void)
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static void
@@ -170,6 +172,7 @@ reload_settings(void)
 		return;
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
+	settings_changed = true;
 }
 
 static bool
@@ -239,6 +242,8 @@ transaction(void)
 		store_cursors();
 		if (ledger_state_read(&state))
 		{
+			if (settings_changed)
+				raise_access_ttl();
 			number_new_events(&state);
 			find_low(&state);
 			mirrors_load();
@@ -250,6 +255,8 @@ transaction(void)
 		PopActiveSnapshot();
 	}
 	CommitTransactionCommand();
+	if (result == ROUND_DONE)
+		settings_changed = false;
 	return result;
 }
 
@@ -282,6 +289,24 @@ store_cursors(void)
 	for (int i = 0; i < mirror_count; i++)
 		if (mirrors[i]->store_cursor)
 			cursor_store(mirrors[i]);
+}
+
+/*
+ * A longer default lifetime of access tokens takes effect for a tenant once
+ * its row says so: revocations must be remembered for as long before the first such token exists.
+ */
+static void
+raise_access_ttl(void)
+{
+	Oid			types[] = {FLOAT8OID};
+	Datum		values[] = {Float8GetDatum(setting_access_ttl)};
+	MemoryContext context = CurrentMemoryContext;
+
+	if (SPI_execute_with_args("UPDATE sessauth.tenant SET access_ttl_max = make_interval(secs => $1)"
+							  " WHERE access_ttl_max < make_interval(secs => $1) AND NOT policy ? 'access_ttl'",
+							  1, types, values, NULL, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "sessauth: could not raise the lifetime of access tokens");
+	MemoryContextSwitchTo(context);
 }
 
 /* True when the latch was set. The wait set is made anew only when a socket came or went. */
