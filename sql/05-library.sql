@@ -14,3 +14,9 @@ CREATE FUNCTION sessauth.valid_id(id text, max integer) RETURNS boolean
 	LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT
 	AS 'MODULE_PATHNAME', 'sessauth_valid_id';
 COMMENT ON FUNCTION sessauth.valid_id(text, integer) IS '1 to max bytes of UTF-8 without control characters';
+
+CREATE FUNCTION sessauth.ledger_time() RETURNS timestamptz
+	LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	AS 'MODULE_PATHNAME', 'sessauth_ledger_time';
+COMMENT ON FUNCTION sessauth.ledger_time() IS
+	'The wall clock, except that it never goes back while the server runs: tokens and revocations live by it';

@@ -19,6 +19,7 @@
 #include "utils/rel.h"
 
 #include "ledger/ledger.h"
+#include "server/clock.h"
 #include "server/settings.h"
 #include "server/wake.h"
 
@@ -26,7 +27,7 @@
 enum
 {
 	E_KIND, E_REVOKES, E_TENANT, E_USER, E_SESSION, E_KID, E_EPOCH, E_TENANT_EPOCH, E_VERSION, E_LIVE,
-	E_EXPIRES, E_UNTIL, E_ACTOR, E_IP, E_REASON, E_DETAIL, E_COUNT
+	E_EXPIRES, E_UNTIL, E_ACTOR, E_IP, E_REASON, E_DETAIL, E_AT, E_COUNT
 };
 
 typedef struct Event
@@ -256,7 +257,7 @@ describe_tenant(const Change *change, Event *event)
 		Interval   *ttl = DatumGetIntervalP(column(change, change->row, "access_ttl_max", &isnull));
 		int64		us = Max(ttl->time, (int64) setting_access_ttl * USECS_PER_SEC);
 
-		set_datum(event, E_UNTIL, TimestampTzGetDatum(GetCurrentTimestamp() + us));
+		set_datum(event, E_UNTIL, TimestampTzGetDatum(ledger_now() + us));
 	}
 }
 
@@ -316,13 +317,14 @@ write_event(Event *event)
 {
 	static LedgerQuery insert = {
 		"INSERT INTO sessauth.event (kind, revokes, tenant_id, user_id, session_id, kid, epoch, tenant_epoch,"
-		" version, live, expires_at, until, actor, ip, reason, detail)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING event_id",
+		" version, live, expires_at, until, actor, ip, reason, detail, at)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) RETURNING event_id",
 		E_COUNT,
 		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, INT8OID, INT8OID,
-			INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INETOID, TEXTOID, JSONBOID}
+			INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INETOID, TEXTOID, JSONBOID, TIMESTAMPTZOID}
 	};
 
+	set_datum(event, E_AT, TimestampTzGetDatum(ledger_now()));
 	set_text(event, E_KIND, ledger_action.kind ? ledger_action.kind : event->kind);
 	set_text(event, E_REVOKES, event->revokes);
 	set_text(event, E_ACTOR, ledger_action.actor);
@@ -437,5 +439,5 @@ last_token_end(const char *tenant_id)
 
 	ledger_run(&query, &value, &isnull);
 	seconds = Max(ledger_int8(0, 1), setting_access_ttl);
-	return GetCurrentTimestamp() + seconds * USECS_PER_SEC;
+	return ledger_now() + seconds * USECS_PER_SEC;
 }

@@ -12,6 +12,7 @@
 #include "core/encoding.h"
 #include "core/token.h"
 #include "ledger/ledger.h"
+#include "server/clock.h"
 
 #define UNIX_TO_PG_SECONDS	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
 
@@ -126,4 +127,13 @@ sessauth_valid_id(PG_FUNCTION_ARGS)
 	int			len = VARSIZE_ANY_EXHDR(value);
 
 	PG_RETURN_BOOL(len >= 1 && len <= PG_GETARG_INT32(1) && sa_text_is_clean(VARDATA_ANY(value), len));
+}
+
+PG_FUNCTION_INFO_V1(sessauth_ledger_time);
+
+/* ledger_time() → timestamptz: the clock by which tokens are minted and revocations forgotten. */
+Datum
+sessauth_ledger_time(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(ledger_now());
 }

@@ -22,6 +22,7 @@
 #include "ledger/ledger.h"
 #include "ledger/session.h"
 #include "ledger/signing.h"
+#include "server/clock.h"
 
 #define DEVICE_MAX		512
 #define USER_AGENT_MAX	1024
@@ -64,7 +65,7 @@ sessauth_issue_session(PG_FUNCTION_ARGS)
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 
-	now = GetCurrentTimestamp();	/* before the epochs are read: see mint.c */
+	now = ledger_now();	/* before the epochs are read: see mint.c */
 	read_epochs(tenant_id, user_id, &epochs);
 	if (epochs.user_epoch == 0)
 		create_user(tenant_id, user_id, &epochs);
@@ -139,7 +140,7 @@ make_room(const char *tenant_id, const char *user_id, TimestampTz now, Epochs *e
 		5, {TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	};
 	static LedgerQuery evict = {
-		"UPDATE sessauth.session SET ended_at = clock_timestamp(), end_reason = 'evicted by a newer login'"
+		"UPDATE sessauth.session SET ended_at = sessauth.ledger_time(), end_reason = 'evicted by a newer login'"
 		" WHERE session_id = ANY ($1) AND ended_at IS NULL", 1, {UUIDARRAYOID}
 	};
 	Datum		values[5] = {CStringGetTextDatum(tenant_id), CStringGetTextDatum(user_id)};

@@ -22,6 +22,7 @@
 #include "ledger/ledger.h"
 #include "ledger/session.h"
 #include "ledger/signing.h"
+#include "server/clock.h"
 
 #define USER_AGENT_MAX	1024
 
@@ -81,11 +82,11 @@ refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text 
 
 	/* A caller of one tenant must not even lock a session of another. */
 	if (!access_is_unlimited(call->caller, ACCESS_SERVICE) &&
-		(!session_read(&session_id, GetCurrentTimestamp(), false, &session) ||
+		(!session_read(&session_id, ledger_now(), false, &session) ||
 		 !access_allows(call->caller, ACCESS_SERVICE, session.tenant_id)))
 		return "unknown";
 
-	now = GetCurrentTimestamp();	/* before the row is read: see mint.c */
+	now = ledger_now();	/* before the row is read: see mint.c */
 	if (!session_read(&session_id, now, true, &session))
 		return "unknown";
 
@@ -193,7 +194,7 @@ static void
 end_for_reuse(const SessionRow *session)
 {
 	static LedgerQuery update = {
-		"UPDATE sessauth.session SET ended_at = clock_timestamp(), end_reason = 'a used refresh token was presented again'"
+		"UPDATE sessauth.session SET ended_at = sessauth.ledger_time(), end_reason = 'a used refresh token was presented again'"
 		" WHERE session_id = $1", 1, {UUIDOID}
 	};
 	Datum		value = UUIDPGetDatum(&session->session_id);

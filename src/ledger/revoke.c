@@ -28,7 +28,7 @@ Datum
 sessauth_revoke_session(PG_FUNCTION_ARGS)
 {
 	static LedgerQuery update = {
-		"UPDATE sessauth.session SET ended_at = clock_timestamp(), end_reason = coalesce($3, 'revoked')"
+		"UPDATE sessauth.session SET ended_at = sessauth.ledger_time(), end_reason = coalesce($3, 'revoked')"
 		" WHERE session_id = $2 AND tenant_id = $1 AND ended_at IS NULL", 3, {TEXTOID, UUIDOID, TEXTOID}
 	};
 	LedgerCall	call;
@@ -88,7 +88,7 @@ Datum
 sessauth_revoke_other_sessions(PG_FUNCTION_ARGS)
 {
 	static LedgerQuery update = {
-		"UPDATE sessauth.session SET ended_at = clock_timestamp(), end_reason = coalesce($4, 'revoked')"
+		"UPDATE sessauth.session SET ended_at = sessauth.ledger_time(), end_reason = coalesce($4, 'revoked')"
 		" WHERE session_id IN (SELECT session_id FROM sessauth.session"
 		"  WHERE tenant_id = $1 AND user_id = $2 AND session_id <> $3 AND ended_at IS NULL"
 		"  ORDER BY session_id FOR UPDATE)", 4, {TEXTOID, TEXTOID, UUIDOID, TEXTOID}

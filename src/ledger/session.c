@@ -13,6 +13,7 @@
 
 #include "ledger/ledger.h"
 #include "ledger/session.h"
+#include "server/clock.h"
 
 static bytea *bytea_column(int column);
 
@@ -101,7 +102,7 @@ PG_FUNCTION_INFO_V1(sessauth_session_state);
 Datum
 sessauth_session_state(PG_FUNCTION_ARGS)
 {
-	SessionState state = session_state(GetCurrentTimestamp(), !PG_ARGISNULL(0),
+	SessionState state = session_state(ledger_now(), !PG_ARGISNULL(0),
 									   PG_ARGISNULL(1) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(1),
 									   PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2),
 									   PG_ARGISNULL(3) ? -1 : PG_GETARG_INT64(3),

@@ -18,6 +18,7 @@
 #include "ledger/ledger.h"
 #include "ledger/session.h"
 #include "ledger/signing.h"
+#include "server/clock.h"
 #include "server/settings.h"
 
 static const char *decide(Oid caller, const char *text, size_t len, SaToken *token);
@@ -70,7 +71,7 @@ decide(Oid caller, const char *text, size_t len, SaToken *token)
 
 	rules.issuer = setting_issuer;
 	rules.audience = setting_audience;
-	rules.now = unix_seconds(GetCurrentTimestamp());
+	rules.now = unix_seconds(ledger_now());
 	rules.want_claims = true;
 	result = sa_token_read(text, len, signing_lookup, NULL, &rules, token);
 	if (result == SA_TOKEN_ERROR)
@@ -94,7 +95,7 @@ decide(Oid caller, const char *text, size_t len, SaToken *token)
 		else
 		{
 			found = sa_uuid_decode(token->sid, strlen(token->sid), session_id.data) &&
-				session_read(&session_id, GetCurrentTimestamp(), false, &session);
+				session_read(&session_id, ledger_now(), false, &session);
 			if (!found || session.state != SESSION_LIVE ||
 				strcmp(session.tenant_id, token->tid) != 0 || strcmp(session.user_id, token->uid) != 0 ||
 				session.epoch != token->epoch || session.tenant_epoch != token->tepoch)

@@ -9,6 +9,7 @@
 #define SESSAUTH_SERVER_SHMEM_H
 
 #include "datatype/timestamp.h"
+#include "port/atomics.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
@@ -69,6 +70,7 @@ typedef struct NodeStatus
 typedef struct SharedState
 {
 	LWLock	   *lock;
+	pg_atomic_uint64 clock_offset;	/* atomic; clock.c */
 	pid_t		launcher_pid;
 	Latch	   *launcher_latch;
 	bool		probe_all;		/* look again at every database */

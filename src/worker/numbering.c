@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "server/clock.h"
 #include "server/compat.h"
 #include "server/settings.h"
 #include "worker/worker.h"
@@ -47,7 +48,7 @@ typedef struct Statement
 	" e.revokes, coalesce(e.tenant_id, ''), CASE WHEN e.revokes IN ('session', 'user') THEN coalesce(e.user_id, '') ELSE '' END," \
 	" CASE WHEN e.revokes = 'session' THEN e.session_id END, CASE WHEN e.revokes = 'key' THEN e.kid ELSE '' END," \
 	" CASE WHEN e.revokes IN ('user', 'tenant') THEN e.epoch ELSE 0 END, e.event_id, e.at," \
-	" clock_timestamp() + greatest(coalesce(e.until - e.at, make_interval(secs => $5)), interval '0')"
+	" $6 + greatest(coalesce(e.until - e.at, make_interval(secs => $5)), interval '0')"
 
 static uint64 run(Statement *statement, Datum *values);
 static void enter_copy(LedgerState *state);
@@ -74,7 +75,10 @@ ledger_state_read(LedgerState *state)
 	state->n = column_int8(0, 4);
 	system_id = (uint64) column_int8(0, 5);
 	state->snapshot = column_text(0, 7);
-	state->now_ms = UNIX_MS(GetCurrentTimestamp());
+
+	/* What a beat says as the time must not be earlier than what "low" was found by: a joining node goes by both. */
+	state->now = ledger_now() / 1000 * 1000;
+	state->now_ms = UNIX_MS(state->now);
 	state->low = state->n + 1;
 
 	if (system_id != GetSystemIdentifier() || column_int8(0, 6) != (int64) MyDatabaseId)
@@ -112,12 +116,12 @@ number_new_events(LedgerState *state)
 	static Statement number = {
 		"INSERT INTO sessauth.revocation_log " LOG_COLUMNS
 		" SELECT $3, $4 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES NEW_EVENTS " AND e.revokes IS NOT NULL",
-		5, {PG_SNAPSHOTOID, INT8OID, UUIDOID, INT8OID, FLOAT8OID}
+		6, {PG_SNAPSHOTOID, INT8OID, UUIDOID, INT8OID, FLOAT8OID, TIMESTAMPTZOID}
 	};
 	static Statement advance = {
 		"UPDATE sessauth.ledger_state SET n = $1, seen = pg_current_snapshot()", 1, {INT8OID}
 	};
-	Datum		values[5];
+	Datum		values[6];
 	bool		isnull;
 	bool		first;
 	int64		floor;
@@ -142,6 +146,7 @@ number_new_events(LedgerState *state)
 		values[2] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
 		values[3] = Int64GetDatum(state->n);
 		values[4] = Float8GetDatum(setting_access_ttl);
+		values[5] = TimestampTzGetDatum(state->now);
 		state->n += run(&number, values);
 	}
 	value = Int64GetDatum(state->n);
@@ -165,15 +170,16 @@ take_over_history(LedgerState *state, int64 floor)
 		" SELECT $3, $4 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES
 		" FROM sessauth.event e WHERE e.event_id <= $2 AND e.revokes IS NOT NULL AND e.at > now() - interval '1 day'"
 		" AND $1 IS NOT NULL",
-		5, {PG_SNAPSHOTOID, INT8OID, UUIDOID, INT8OID, FLOAT8OID}
+		6, {PG_SNAPSHOTOID, INT8OID, UUIDOID, INT8OID, FLOAT8OID, TIMESTAMPTZOID}
 	};
-	Datum		values[5];
+	Datum		values[6];
 
 	values[0] = DirectFunctionCall1(pg_snapshot_in, CStringGetDatum("1:1:"));
 	values[1] = Int64GetDatum(floor);
 	values[2] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
 	values[3] = Int64GetDatum(state->n);
 	values[4] = Float8GetDatum(setting_access_ttl);
+	values[5] = TimestampTzGetDatum(state->now);
 	state->n += run(&number, values);
 }
 
@@ -184,7 +190,7 @@ open_generation(LedgerState *state, const char *why)
 		"WITH old AS (DELETE FROM sessauth.revocation_log RETURNING *)"
 		" INSERT INTO sessauth.revocation_log " LOG_COLUMNS
 		" SELECT $1, row_number() OVER (ORDER BY o.n), o.kind, o.tenant_id, o.user_id, o.session_id, o.kid, o.epoch,"
-		" o.event_id, o.at, o.until FROM old o WHERE o.until > clock_timestamp()", 1, {UUIDOID}
+		" o.event_id, o.at, o.until FROM old o WHERE o.until > $2", 2, {UUIDOID, TIMESTAMPTZOID}
 	};
 	static Statement turn = {
 		"UPDATE sessauth.ledger_state SET generation = $1, n = $2, timeline = $3", 3, {UUIDOID, INT8OID, INT4OID}
@@ -195,12 +201,13 @@ open_generation(LedgerState *state, const char *why)
 	run(&fresh, NULL);
 	strlcpy(state->generation, column_text(0, 1), sizeof(state->generation));
 	values[0] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
+	values[1] = TimestampTzGetDatum(state->now);
 	state->n = (int64) run(&carry, values);
 	state->timeline = compat_timeline();
 	values[1] = Int64GetDatum(state->n);
 	values[2] = Int32GetDatum(state->timeline);
 	run(&turn, values);
-	state->low = state->n > 0 ? 1 : 1;
+	state->low = 1;
 	ereport(LOG,
 			(errmsg("sessauth: the revocation log begins generation %s", state->generation),
 			 errdetail("The reason: %s. It carries over %lld revocations.", why, (long long) state->n)));
@@ -210,8 +217,8 @@ void
 find_low(LedgerState *state)
 {
 	static Statement low = {
-		"SELECT n FROM sessauth.revocation_log WHERE generation = $1 AND until > clock_timestamp() ORDER BY n LIMIT 1",
-		1, {UUIDOID}
+		"SELECT n FROM sessauth.revocation_log WHERE generation = $1 AND until > $2 ORDER BY n LIMIT 1",
+		2, {UUIDOID, TIMESTAMPTZOID}
 	};
 	static Statement prune = {
 		"DELETE FROM sessauth.revocation_log WHERE (generation, n) IN"
@@ -219,7 +226,7 @@ find_low(LedgerState *state)
 		2, {UUIDOID, INT8OID}
 	};
 	static TimestampTz pruned_at = 0;
-	Datum		values[2] = {DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation))};
+	Datum		values[2] = {DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation)), TimestampTzGetDatum(state->now)};
 	TimestampTz now = GetCurrentTimestamp();
 
 	state->low = run(&low, values) > 0 ? column_int8(0, 1) : state->n + 1;

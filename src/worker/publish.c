@@ -328,7 +328,7 @@ plan_sync(Mirror *mirror, const LedgerState *state)
 						   " FROM sessauth.session s"
 						   " JOIN sessauth.tenant_user u ON u.tenant_id = s.tenant_id AND u.user_id = s.user_id"
 						   " JOIN sessauth.tenant t ON t.tenant_id = s.tenant_id"
-						   " WHERE s.session_id > $1 AND least(s.expires_at, s.idle_expires_at) > clock_timestamp()"
+						   " WHERE s.session_id > $1 AND least(s.expires_at, s.idle_expires_at) > sessauth.ledger_time()"
 						   " ORDER BY s.session_id LIMIT $2", 2, types);
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "sessauth: could not prepare a statement of the worker");

@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "server/clock.h"
 #include "server/compat.h"
 #include "server/settings.h"
 #include "server/shmem.h"
@@ -62,6 +63,7 @@ static RoundResult transaction(void);
 static bool lock_tables(void);
 static void store_cursors(void);
 static void raise_access_ttl(void);
+static void raise_clock(void);
 static bool wait_for_something(TimestampTz until);
 
 void
@@ -243,7 +245,10 @@ transaction(void)
 		if (ledger_state_read(&state))
 		{
 			if (settings_changed)
+			{
 				raise_access_ttl();
+				raise_clock();
+			}
 			number_new_events(&state);
 			find_low(&state);
 			mirrors_load();
@@ -306,6 +311,31 @@ raise_access_ttl(void)
 							  " WHERE access_ttl_max < make_interval(secs => $1) AND NOT policy ? 'access_ttl'",
 							  1, types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "sessauth: could not raise the lifetime of access tokens");
+	MemoryContextSwitchTo(context);
+}
+
+/*
+ * A wall clock that was set back while the server was down must not take the
+ * ledger's time with it. One that was years ahead was wrong then: its tokens are
+ * from the future now, and refused as such.
+ */
+static void
+raise_clock(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (SPI_execute("SELECT at FROM sessauth.event ORDER BY event_id DESC LIMIT 1", true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+	{
+		bool		isnull;
+		TimestampTz at = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+
+		if (at - GetCurrentTimestamp() < USECS_PER_DAY)
+			ledger_clock_raise(at);
+		else
+			ereport(LOG,
+					(errmsg("sessauth: the history ends more than a day in the future"),
+					 errhint("The server's clock was ahead when it was written, or is behind now.")));
+	}
 	MemoryContextSwitchTo(context);
 }
 

@@ -26,7 +26,8 @@ typedef struct LedgerState
 	int			timeline;
 	int64		n;
 	int64		low;			/* lowest n that still matters; n + 1 when none does */
-	int64		now_ms;			/* the ledger's time, read after the snapshot was taken */
+	TimestampTz now;			/* the ledger's time, read after the snapshot was taken; whole milliseconds */
+	int64		now_ms;			/* the same as unix ms */
 	char	   *snapshot;		/* this transaction's, as text, in the transaction's memory */
 } LedgerState;
 
