@@ -1,4 +1,4 @@
-# Unit tests of src/core: plain C programs that print TAP, built with sanitizers.
+# Unit tests of src/core and of the parts of src/node that do no I/O: plain C programs that print TAP, built with sanitizers.
 #
 #   make check-unit		runs them
 #   make unit-tests		builds them, and prints their names
@@ -9,16 +9,21 @@ UNIT_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer -f
               -fno-sanitize-recover=undefined -Isrc -Itest/unit
 UNIT_LIBS   = -ljansson -lcrypto
 UNIT_CORE   = $(patsubst src/core/%.c,$(UNIT_DIR)/core/%.o,$(wildcard src/core/*.c))
+UNIT_NODE   = $(patsubst %,$(UNIT_DIR)/node/%.o,clock coverage lease memory)
 UNIT_TESTS  = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
-UNIT_HEADERS = $(wildcard src/core/*.h test/unit/*.h)
+UNIT_HEADERS = $(wildcard src/core/*.h src/node/*.h test/unit/*.h)
 
 $(UNIT_DIR)/core/%.o: src/core/%.c $(UNIT_HEADERS)
 	@mkdir -p $(@D)
 	$(UNIT_CC) $(UNIT_CFLAGS) -c $< -o $@
 
-$(UNIT_DIR)/test_%: test/unit/test_%.c $(UNIT_CORE) $(UNIT_HEADERS)
+$(UNIT_DIR)/node/%.o: src/node/%.c $(UNIT_HEADERS)
 	@mkdir -p $(@D)
-	$(UNIT_CC) $(UNIT_CFLAGS) $< $(UNIT_CORE) $(UNIT_LIBS) -o $@
+	$(UNIT_CC) $(UNIT_CFLAGS) -c $< -o $@
+
+$(UNIT_DIR)/test_%: test/unit/test_%.c $(UNIT_CORE) $(UNIT_NODE) $(UNIT_HEADERS)
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) $< $(UNIT_CORE) $(UNIT_NODE) $(UNIT_LIBS) -o $@
 
 # Every allocation of ours can be made to fail there.
 $(UNIT_DIR)/test_memory: UNIT_LIBS += -Wl,--wrap=malloc,--wrap=calloc

@@ -1,0 +1,192 @@
+/*
+ * test_memory_node.c
+ *		The node's memory of revocations: nothing is forgotten early, nothing is
+ *		taken back, and what does not fit is said.
+ */
+#include <stdlib.h>
+
+#include "node/memory.h"
+#include "tap.h"
+
+#define NOW		INT64_C(1700000000000)
+#define SID		"11111111-2222-4333-8444-555555555555"
+
+static Memory memory;
+
+static SaEntry
+entry(SaKind kind, const char *tid, const char *other, int64_t epoch, int64_t until)
+{
+	SaEntry		result = {.kind = kind, .epoch = epoch, .until = until};
+
+	strcpy(result.tid, tid);
+	if (kind == SA_KIND_SESSION)
+		strcpy(result.sid, other);
+	else if (kind == SA_KIND_USER)
+		strcpy(result.uid, other);
+	else if (kind == SA_KIND_KEY)
+		strcpy(result.kid, other);
+	return result;
+}
+
+static bool
+apply(SaKind kind, const char *tid, const char *other, int64_t epoch, int64_t until, int64_t now)
+{
+	SaEntry		one = entry(kind, tid, other, epoch, until);
+
+	return memory_apply(&memory, &one, now);
+}
+
+static int64_t
+epoch_of(SaKind kind, const char *tid, const char *other)
+{
+	MemoryName	name;
+
+	return memory_name(&memory, kind, tid, other, &name) ? memory_epoch(&memory, &name) : -1;
+}
+
+static void
+test_kinds(void)
+{
+	memory_init(&memory, 1000);
+	ok(epoch_of(SA_KIND_USER, "t", "u") == 0, "nothing is known at first");
+	ok(apply(SA_KIND_USER, "t", "u", 7, NOW + 1, NOW) && epoch_of(SA_KIND_USER, "t", "u") == 7, "a user's epoch");
+	ok(apply(SA_KIND_TENANT, "t", "", 9, NOW + 1, NOW) && epoch_of(SA_KIND_TENANT, "t", "") == 9, "a tenant's");
+	ok(apply(SA_KIND_SESSION, "t", SID, 0, NOW + 1, NOW) && epoch_of(SA_KIND_SESSION, "t", SID) == MEMORY_DEAD, "a session is dead at any epoch");
+	ok(apply(SA_KIND_KEY, "", "k", 0, NOW + 1, NOW) && epoch_of(SA_KIND_KEY, "", "k") == MEMORY_DEAD, "so is a key");
+	ok(epoch_of(SA_KIND_USER, "t2", "u") == 0 && epoch_of(SA_KIND_USER, "t", "u2") == 0 && epoch_of(SA_KIND_USER, "tu", "") == 0 &&
+	   epoch_of(SA_KIND_USER, "", "tu") == 0 && epoch_of(SA_KIND_SESSION, "t", "u") == 0 && epoch_of(SA_KIND_TENANT, "u", "") == 0,
+	   "neighbours share nothing");
+	ok(memory.count == 4, "four entries");
+	memory_free(&memory);
+}
+
+static void
+test_growing(void)
+{
+	memory_init(&memory, 1000);
+	apply(SA_KIND_USER, "t", "u", 7, NOW + 50, NOW);
+	apply(SA_KIND_USER, "t", "u", 5, NOW + 90, NOW);
+	ok(epoch_of(SA_KIND_USER, "t", "u") == 7, "a lower epoch that comes later takes nothing back");
+	apply(SA_KIND_USER, "t", "u", 7, NOW + 50, NOW);
+	ok(memory.count == 1 && epoch_of(SA_KIND_USER, "t", "u") == 7, "applying twice changes nothing");
+	memory_prune(&memory, NOW + 89, true);
+	ok(epoch_of(SA_KIND_USER, "t", "u") == 7, "the latest expiry counts, whatever came last");
+	apply(SA_KIND_USER, "t", "u", 8, NOW + 60, NOW);
+	memory_prune(&memory, NOW + 89, true);
+	ok(epoch_of(SA_KIND_USER, "t", "u") == 8, "also for a higher epoch with an earlier one");
+	memory_prune(&memory, NOW + 90, true);
+	ok(epoch_of(SA_KIND_USER, "t", "u") == 0 && memory.count == 0, "then it may be forgotten");
+	memory_free(&memory);
+}
+
+static void
+test_expired(void)
+{
+	memory_init(&memory, 1000);
+	ok(apply(SA_KIND_USER, "t", "u", 7, NOW, NOW) && memory.count == 0, "what has expired is known without being remembered");
+	for (int i = 0; i < 600; i++)
+	{
+		char		uid[16];
+
+		snprintf(uid, sizeof(uid), "u%d", i);
+		apply(SA_KIND_USER, "t", uid, 1 + i, NOW + (i % 3 == 0 ? 10 : 20), NOW);
+	}
+	memory_prune(&memory, NOW + 9, true);
+	ok(memory.count == 600, "pruning keeps what has not expired");
+	memory_prune(&memory, NOW + 10, false);
+	ok(memory.count == 400, "and forgets what has");
+	{
+		int			kept = 0;
+		int			gone = 0;
+
+		for (int i = 0; i < 600; i++)
+		{
+			char		uid[16];
+
+			snprintf(uid, sizeof(uid), "u%d", i);
+			if (epoch_of(SA_KIND_USER, "t", uid) == (i % 3 == 0 ? 0 : 1 + i))
+				(*(i % 3 == 0 ? &gone : &kept))++;
+		}
+		ok(kept == 400 && gone == 200, "each of them");
+	}
+	memory_prune(&memory, NOW + 20, false);
+	ok(memory.count == 0 && memory.size == 256, "an empty memory is small again");
+	memory_free(&memory);
+}
+
+static void
+test_bound(void)
+{
+	char		uid[16];
+	int			fitted = 0;
+
+	memory_init(&memory, 500);
+	for (int i = 0; i < 500; i++)
+	{
+		snprintf(uid, sizeof(uid), "u%d", i);
+		if (apply(SA_KIND_USER, "t", uid, 3, NOW + (i < 10 ? 5 : 50), NOW))
+			fitted++;
+	}
+	ok(fitted == 500 && memory.count == 500, "as many fit as were allowed");
+	ok(!apply(SA_KIND_USER, "t", "one more", 3, NOW + 50, NOW), "one more does not, and that is said");
+	ok(epoch_of(SA_KIND_USER, "t", "one more") == 0 && epoch_of(SA_KIND_USER, "t", "u0") == 3, "nothing else is lost for it");
+	ok(apply(SA_KIND_USER, "t", "u499", 4, NOW + 60, NOW) && epoch_of(SA_KIND_USER, "t", "u499") == 4, "what is there can still grow");
+	ok(!apply(SA_KIND_USER, "t", "one more", 3, NOW + 50, NOW + 4), "not before something has expired");
+	ok(apply(SA_KIND_USER, "t", "one more", 3, NOW + 50, NOW + 5) && memory.count == 491, "room is made of what has expired by then");
+	ok(epoch_of(SA_KIND_USER, "t", "u9") == 0 && epoch_of(SA_KIND_USER, "t", "u10") == 3, "and of nothing else");
+	memory_free(&memory);
+}
+
+/* Against an array, with a clock that moves: never forgotten early, whatever is pruned when. */
+static void
+test_like_naive(unsigned int seed)
+{
+	static int64_t epochs[200];
+	static int64_t untils[200];
+	int64_t		now = NOW;
+	int			wrong = 0;
+
+	memory_init(&memory, 1000);
+	memset(epochs, 0, sizeof(epochs));
+	memset(untils, 0, sizeof(untils));
+	srand(seed);
+	for (int step = 0; step < 5000; step++)
+	{
+		int			i = rand() % 200;
+		int64_t		epoch = 1 + rand() % 1000;
+		int64_t		until = now + rand() % 300 - 20;
+		char		uid[16];
+
+		now += rand() % 3;
+		snprintf(uid, sizeof(uid), "u%d", i);
+		if (!apply(SA_KIND_USER, "t", uid, epoch, until, now))
+			wrong++;
+		if (until > now)
+		{
+			if (untils[i] <= now)
+				epochs[i] = 0;	/* forgotten, or will be: either is right */
+			epochs[i] = epoch > epochs[i] ? epoch : epochs[i];
+			untils[i] = until > untils[i] ? until : untils[i];
+		}
+		if (rand() % 50 == 0)
+			memory_prune(&memory, now, rand() % 2 == 0);
+		i = rand() % 200;
+		snprintf(uid, sizeof(uid), "u%d", i);
+		if (untils[i] > now && epoch_of(SA_KIND_USER, "t", uid) < epochs[i])
+			wrong++;
+	}
+	ok(wrong == 0, "5000 random revocations and prunings: nothing is forgotten before it has expired (seed %u, %d were)", seed, wrong);
+	memory_free(&memory);
+}
+
+int
+main(void)
+{
+	test_kinds();
+	test_growing();
+	test_expired();
+	test_bound();
+	for (unsigned int seed = 1; seed <= 5; seed++)
+		test_like_naive(seed);
+	return tap_done();
+}
