@@ -1,6 +1,7 @@
 /*
  * Chapter 50: sessions. Login (src/ledger/login.c), refresh (refresh.c),
- * verify (verify.c), and who is logged in where (session.c).
+ * verify and introspect (verify.c), logout (logout.c), the transaction's
+ * identity (identity.c), and who is logged in where (session.c).
  */
 
 CREATE FUNCTION sessauth.issue_session(
@@ -27,6 +28,41 @@ CREATE FUNCTION sessauth.verify(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_verify';
 COMMENT ON FUNCTION sessauth.verify(text) IS
 	'Authoritative check on the newest committed state; outcomes active, malformed, bad_signature, unknown_key, wrong_issuer, not_yet_valid, expired, revoked, cannot_tell';
+
+CREATE FUNCTION sessauth.introspect(token text) RETURNS jsonb
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_introspect';
+COMMENT ON FUNCTION sessauth.introspect(text) IS
+	'RFC 7662 for an access or a refresh token; never consumes one; {"active": false} says nothing more';
+
+CREATE FUNCTION sessauth.logout(token text) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_logout';
+COMMENT ON FUNCTION sessauth.logout(text) IS
+	'Ends the session of an access or refresh token, an expired one included (RFC 7009); false when there was none to end';
+
+CREATE FUNCTION sessauth.list_sessions(
+	tenant_id text, user_id text,
+	OUT session_id uuid, OUT device text, OUT ip inet, OUT user_agent text, OUT created_at timestamptz,
+	OUT refreshed_at timestamptz, OUT expires_at timestamptz) RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_list_sessions';
+COMMENT ON FUNCTION sessauth.list_sessions(text, text) IS 'The live sessions of a user, the newest first: for a "your devices" page';
+
+CREATE FUNCTION sessauth.authenticate(access_token text) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_authenticate';
+COMMENT ON FUNCTION sessauth.authenticate(text) IS
+	'Verifies, and binds tenant, user and session to the current transaction; throws 28000 when the token is not active';
+
+CREATE FUNCTION sessauth.current_tenant() RETURNS text
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_current_tenant';
+COMMENT ON FUNCTION sessauth.current_tenant() IS
+	'The tenant of the authenticated transaction, else null; in policies write (SELECT sessauth.current_tenant())';
+
+CREATE FUNCTION sessauth.current_user_id() RETURNS text
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_current_user_id';
+COMMENT ON FUNCTION sessauth.current_user_id() IS 'The user of the authenticated transaction, else null';
+
+CREATE FUNCTION sessauth.current_session_id() RETURNS uuid
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_current_session_id';
+COMMENT ON FUNCTION sessauth.current_session_id() IS 'The session of the authenticated transaction, else null';
 
 CREATE FUNCTION sessauth.session_state(
 	ended_at timestamptz, expires_at timestamptz, idle_expires_at timestamptz,

@@ -1,4 +1,4 @@
-/* Chapter 60: forced logout. C: src/ledger/revoke.c. */
+/* Chapter 60: forced logout, blocking, suspending. C: src/ledger/revoke.c. */
 
 CREATE FUNCTION sessauth.revoke_session(tenant_id text, session_id uuid, reason text DEFAULT NULL, actor text DEFAULT NULL)
 	RETURNS bigint
@@ -22,3 +22,25 @@ CREATE FUNCTION sessauth.revoke_tenant(tenant_id text, reason text DEFAULT NULL,
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_revoke_tenant';
 COMMENT ON FUNCTION sessauth.revoke_tenant(text, text, text) IS
 	'Ends every session of a tenant by raising its epoch; returns the event id';
+
+CREATE FUNCTION sessauth.block_user(tenant_id text, user_id text, reason text DEFAULT NULL, actor text DEFAULT NULL)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_block_user';
+COMMENT ON FUNCTION sessauth.block_user(text, text, text, text) IS
+	'Ends every session of a user and refuses new logins; returns the event id, null when blocked already';
+
+CREATE FUNCTION sessauth.unblock_user(tenant_id text, user_id text, reason text DEFAULT NULL, actor text DEFAULT NULL)
+	RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_unblock_user';
+COMMENT ON FUNCTION sessauth.unblock_user(text, text, text, text) IS
+	'Lets a user log in again; sessions of before stay dead; returns the event id, null when not blocked';
+
+CREATE FUNCTION sessauth.suspend_tenant(tenant_id text, reason text DEFAULT NULL, actor text DEFAULT NULL) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_suspend_tenant';
+COMMENT ON FUNCTION sessauth.suspend_tenant(text, text, text) IS
+	'Ends every session of a tenant and refuses new logins; returns the event id, null when suspended already';
+
+CREATE FUNCTION sessauth.resume_tenant(tenant_id text, reason text DEFAULT NULL, actor text DEFAULT NULL) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_resume_tenant';
+COMMENT ON FUNCTION sessauth.resume_tenant(text, text, text) IS
+	'Lets a tenant''s users log in again; sessions of before stay dead; returns the event id, null when not suspended';

@@ -51,6 +51,13 @@ static const struct
 	{"EXECUTE ON FUNCTION sessauth.issue_session(text, text, text, inet, text, jsonb)", ACCESS_SERVICE},
 	{"EXECUTE ON FUNCTION sessauth.refresh_session(text, inet, text)", ACCESS_SERVICE},
 	{"EXECUTE ON FUNCTION sessauth.verify(text)", ACCESS_SERVICE | ACCESS_NODE},
+	{"EXECUTE ON FUNCTION sessauth.introspect(text)", ACCESS_SERVICE | ACCESS_NODE},
+	{"EXECUTE ON FUNCTION sessauth.logout(text)", ACCESS_SERVICE},
+	{"EXECUTE ON FUNCTION sessauth.list_sessions(text, text)", ACCESS_SERVICE | ACCESS_TENANT_ADMIN},
+	{"EXECUTE ON FUNCTION sessauth.authenticate(text), sessauth.current_tenant(), sessauth.current_user_id(),"
+		" sessauth.current_session_id()", ACCESS_SERVICE | ACCESS_NODE},
+	{"EXECUTE ON FUNCTION sessauth.block_user(text, text, text, text), sessauth.unblock_user(text, text, text, text)",
+	ACCESS_SERVICE | ACCESS_TENANT_ADMIN},
 	{"EXECUTE ON FUNCTION sessauth.jwks()", ACCESS_SERVICE | ACCESS_NODE | ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"EXECUTE ON FUNCTION sessauth.link_key()", ACCESS_NODE},
 	{"EXECUTE ON FUNCTION sessauth.revoke_session(text, uuid, text, text)", ACCESS_SERVICE | ACCESS_TENANT_ADMIN},
@@ -63,6 +70,8 @@ static const struct
 	ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"EXECUTE ON FUNCTION sessauth.mirror_status(), sessauth.node_status()", ACCESS_AUDITOR},
 	{"SELECT ON sessauth.sessions, sessauth.history", ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
+	{"SELECT ON sessauth.keys", ACCESS_AUDITOR},
+	{"SELECT (kid, alg, public_jwk, created_at, retired_at, revoked_at) ON sessauth.signing_key", ACCESS_AUDITOR},
 	{"SELECT ON sessauth.mirrors, sessauth.nodes, sessauth.mirror, sessauth.mirror_state", ACCESS_AUDITOR},
 	{"SELECT ON sessauth.tenant, sessauth.tenant_user, sessauth.event", ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"SELECT (session_id, tenant_id, user_id, epoch, tenant_epoch, version, created_at, refreshed_at, expires_at,"

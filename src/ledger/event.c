@@ -94,7 +94,7 @@ sessauth_record(PG_FUNCTION_ARGS)
 		CacheInvalidateRelcache(tg->tg_relation);
 
 	ledger_begin(&call, fcinfo);
-	if (ledger_is_active())
+	if (ledger_is_active() && !ledger_action.part_of_drop)
 	{
 		memset(&event, 0, sizeof(event));
 		memset(event.nulls, true, sizeof(event.nulls));

@@ -20,6 +20,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "ledger/identity.h"
 #include "ledger/ledger.h"
 #include "server/shmem.h"
 
@@ -228,6 +229,8 @@ check_library(void)
 static void
 forget_at_abort(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		identity_forget();
 	if (event == XACT_EVENT_ABORT)
 	{
 		active_relid = InvalidOid;
@@ -238,6 +241,8 @@ forget_at_abort(XactEvent event, void *arg)
 static void
 forget_at_subabort(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *arg)
 {
+	if (event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB)
+		identity_subtransaction(event == SUBXACT_EVENT_ABORT_SUB, sub, parent);
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
 		active_relid = InvalidOid;

@@ -73,6 +73,7 @@ typedef struct LedgerAction
 {
 	const char *kind;			/* overrides the name that the trigger would give */
 	bool		revokes_user;	/* a user's first row is made by its revocation */
+	bool		part_of_drop;	/* this row goes with its tenant: no event of its own */
 	const char *actor;
 	const char *reason;
 	inet	   *ip;

@@ -1,6 +1,7 @@
 /*
  * revoke.c
- *		Forced logout of a device, a user, all other devices, a tenant.
+ *		Forced logout of a device, a user, all other devices, a tenant; and
+ *		blocking a user or suspending a tenant, which also refuses new logins.
  *
  * A mass revocation raises one number and writes no session row: it costs the
  * same for one session and for a million. Each call returns the id of the event it wrote, with
@@ -11,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
+#include "ledger/identity.h"
 #include "ledger/ledger.h"
 
 #define REASON_MAX	1024
@@ -18,7 +20,10 @@
 #define REVOKERS	(ACCESS_SERVICE | ACCESS_TENANT_ADMIN)
 
 static void set_action(FunctionCallInfo fcinfo, int reason);
+static void require_own_tenant(const char *tenant_id);
 static void require_tenant(const char *tenant_id);
+static Datum change_user(FunctionCallInfo fcinfo, LedgerQuery *query, const char *kind, bool revokes);
+static Datum change_tenant(FunctionCallInfo fcinfo, LedgerQuery *query);
 static Datum event_or_null(FunctionCallInfo fcinfo, LedgerCall *call, bool done);
 
 PG_FUNCTION_INFO_V1(sessauth_revoke_session);
@@ -38,6 +43,7 @@ sessauth_revoke_session(PG_FUNCTION_ARGS)
 
 	require_arg(fcinfo, 1, "session_id");
 	access_require(REVOKERS, tenant_id);
+	require_own_tenant(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
@@ -67,6 +73,7 @@ sessauth_revoke_user(PG_FUNCTION_ARGS)
 	Datum		values[2];
 
 	access_require(REVOKERS, tenant_id);
+	require_own_tenant(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
@@ -101,6 +108,7 @@ sessauth_revoke_other_sessions(PG_FUNCTION_ARGS)
 
 	require_arg(fcinfo, 2, "keep");
 	access_require(REVOKERS, tenant_id);
+	require_own_tenant(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
@@ -126,6 +134,7 @@ sessauth_revoke_tenant(PG_FUNCTION_ARGS)
 	Datum		value;
 
 	access_require(REVOKERS, tenant_id);
+	require_own_tenant(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	set_action(fcinfo, 1);
@@ -135,12 +144,118 @@ sessauth_revoke_tenant(PG_FUNCTION_ARGS)
 	return event_or_null(fcinfo, &call, true);
 }
 
+PG_FUNCTION_INFO_V1(sessauth_block_user);
+
+/* block_user(tenant_id, user_id, reason, actor) → event id; null when blocked already. Ends every session and refuses new logins. */
+Datum
+sessauth_block_user(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery upsert = {
+		"INSERT INTO sessauth.tenant_user AS u (tenant_id, user_id, blocked_at) VALUES ($1, $2, sessauth.ledger_time())"
+		" ON CONFLICT (tenant_id, user_id) DO UPDATE SET blocked_at = excluded.blocked_at WHERE u.blocked_at IS NULL",
+		2, {TEXTOID, TEXTOID}
+	};
+
+	return change_user(fcinfo, &upsert, "user_blocked", true);
+}
+
+PG_FUNCTION_INFO_V1(sessauth_unblock_user);
+
+/* unblock_user(tenant_id, user_id, reason, actor) → event id; null when not blocked. Sessions of before stay dead. */
+Datum
+sessauth_unblock_user(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery update = {
+		"UPDATE sessauth.tenant_user SET blocked_at = NULL WHERE tenant_id = $1 AND user_id = $2 AND blocked_at IS NOT NULL",
+		2, {TEXTOID, TEXTOID}
+	};
+
+	return change_user(fcinfo, &update, "user_unblocked", false);
+}
+
+PG_FUNCTION_INFO_V1(sessauth_suspend_tenant);
+
+/* suspend_tenant(tenant_id, reason, actor) → event id; null when suspended already. */
+Datum
+sessauth_suspend_tenant(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery update = {
+		"UPDATE sessauth.tenant SET suspended_at = sessauth.ledger_time() WHERE tenant_id = $1 AND suspended_at IS NULL",
+		1, {TEXTOID}
+	};
+
+	return change_tenant(fcinfo, &update);
+}
+
+PG_FUNCTION_INFO_V1(sessauth_resume_tenant);
+
+/* resume_tenant(tenant_id, reason, actor) → event id; null when not suspended. */
+Datum
+sessauth_resume_tenant(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery update = {
+		"UPDATE sessauth.tenant SET suspended_at = NULL WHERE tenant_id = $1 AND suspended_at IS NOT NULL", 1, {TEXTOID}
+	};
+
+	return change_tenant(fcinfo, &update);
+}
+
+static Datum
+change_user(FunctionCallInfo fcinfo, LedgerQuery *query, const char *kind, bool revokes)
+{
+	LedgerCall	call;
+	char	   *tenant_id = tenant_id_arg(fcinfo, 0);
+	char	   *user_id = user_id_arg(fcinfo, 1);
+	Datum		values[2];
+
+	access_require(REVOKERS, tenant_id);
+	require_own_tenant(tenant_id);
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	require_tenant(tenant_id);
+	set_action(fcinfo, 2);
+	ledger_action.kind = kind;
+	ledger_action.revokes_user = revokes;
+	values[0] = CStringGetTextDatum(tenant_id);
+	values[1] = CStringGetTextDatum(user_id);
+	return event_or_null(fcinfo, &call, ledger_run(query, values, NULL) > 0);
+}
+
+static Datum
+change_tenant(FunctionCallInfo fcinfo, LedgerQuery *query)
+{
+	LedgerCall	call;
+	char	   *tenant_id = tenant_id_arg(fcinfo, 0);
+	Datum		value;
+
+	access_require_owner(fcinfo);
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	require_tenant(tenant_id);
+	set_action(fcinfo, 1);
+	value = CStringGetTextDatum(tenant_id);
+	return event_or_null(fcinfo, &call, ledger_run(query, &value, NULL) > 0);
+}
+
 /* The arguments "reason" and, behind it, "actor". */
 static void
 set_action(FunctionCallInfo fcinfo, int reason)
 {
 	ledger_action.reason = optional_text_arg(fcinfo, reason, "reason", REASON_MAX);
 	ledger_action.actor = optional_text_arg(fcinfo, reason + 1, "actor", ACTOR_MAX);
+	if (identity_user())
+		ledger_action.actor = identity_user();
+}
+
+/* In an authenticated transaction an administrator acts only within the own tenant, whatever the role may do. */
+static void
+require_own_tenant(const char *tenant_id)
+{
+	if (identity_tenant() != NULL && strcmp(identity_tenant(), tenant_id) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for tenant \"%s\"", tenant_id),
+				 errdetail("The transaction is authenticated for another tenant.")));
 }
 
 static void

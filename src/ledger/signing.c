@@ -46,6 +46,8 @@ static struct
 	unsigned char refresh_key[SA_KEY_LEN];
 } cache;
 
+static Datum create_key(SaAlg alg);
+static Datum change_key(FunctionCallInfo fcinfo, LedgerQuery *query);
 static void forget_keys(Datum arg, Oid relid);
 static void wipe_keys(int code, Datum arg);
 static void drop_cached(void);
@@ -60,13 +62,123 @@ PG_FUNCTION_INFO_V1(sessauth_create_signing_key);
 Datum
 sessauth_create_signing_key(PG_FUNCTION_ARGS)
 {
+	text	   *name;
+	SaAlg		alg;
+	Datum		kid;
+	LedgerCall	call;
+
+	access_require_owner(fcinfo);
+	require_arg(fcinfo, 0, "alg");
+	name = PG_GETARG_TEXT_PP(0);
+	if (!sa_alg_parse(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &alg))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown signature algorithm"),
+				 errhint("Use ES256, EdDSA or RS256.")));
+	ledger_begin(&call, fcinfo);
+	kid = create_key(alg);
+	ledger_end(&call);
+	return kid;
+}
+
+PG_FUNCTION_INFO_V1(sessauth_rotate_signing_key);
+
+/*
+ * rotate_signing_key(alg text default null) → kid text: a new key (of the same algorithm unless named) signs from now on,
+ * the keys before it are retired: their tokens stay good. Nodes that meet the new kid fetch it; none is refused meanwhile.
+ */
+Datum
+sessauth_rotate_signing_key(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery newest = {
+		"SELECT alg FROM sessauth.signing_key WHERE retired_at IS NULL AND revoked_at IS NULL ORDER BY created_at DESC, kid LIMIT 1"
+	};
+	static LedgerQuery retire = {
+		"UPDATE sessauth.signing_key SET retired_at = sessauth.ledger_time() WHERE kid <> $1 AND retired_at IS NULL AND revoked_at IS NULL",
+		1, {TEXTOID}
+	};
+	LedgerCall	call;
+	SaAlg		alg = SA_ALG_ES256;
+	Datum		kid;
+
+	access_require_owner(fcinfo);
+	if (!PG_ARGISNULL(0) && !sa_alg_parse(VARDATA_ANY(PG_GETARG_TEXT_PP(0)), VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)), &alg))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown signature algorithm"),
+				 errhint("Use ES256, EdDSA or RS256.")));
+	ledger_begin(&call, fcinfo);
+	if (PG_ARGISNULL(0) && ledger_run(&newest, NULL, NULL) > 0)
+		(void) sa_alg_parse(ledger_text(0, 1), strlen(ledger_text(0, 1)), &alg);
+	kid = create_key(alg);
+	ledger_run(&retire, &kid, NULL);
+	ledger_end(&call);
+	return kid;
+}
+
+PG_FUNCTION_INFO_V1(sessauth_retire_signing_key);
+
+/* retire_signing_key(kid) → event id; null when retired or revoked already. It signs no more; its tokens stay good. Throws 42704. */
+Datum
+sessauth_retire_signing_key(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery update = {
+		"UPDATE sessauth.signing_key SET retired_at = sessauth.ledger_time()"
+		" WHERE kid = $1 AND retired_at IS NULL AND revoked_at IS NULL", 1, {TEXTOID}
+	};
+
+	return change_key(fcinfo, &update);
+}
+
+PG_FUNCTION_INFO_V1(sessauth_revoke_signing_key);
+
+/* revoke_signing_key(kid) → event id; null when revoked already. Every token it signed stops at once, everywhere. Throws 42704. */
+Datum
+sessauth_revoke_signing_key(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery update = {
+		"UPDATE sessauth.signing_key SET revoked_at = sessauth.ledger_time(), sealed = NULL WHERE kid = $1 AND revoked_at IS NULL",
+		1, {TEXTOID}
+	};
+
+	return change_key(fcinfo, &update);
+}
+
+static Datum
+change_key(FunctionCallInfo fcinfo, LedgerQuery *query)
+{
+	static LedgerQuery known = {"SELECT 1 FROM sessauth.signing_key WHERE kid = $1", 1, {TEXTOID}};
+	LedgerCall	call;
+	Datum		value;
+	bool		done;
+	int64		event_id;
+
+	access_require_owner(fcinfo);
+	require_arg(fcinfo, 0, "kid");
+	value = PG_GETARG_DATUM(0);
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	if (ledger_run(&known, &value, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no such signing key"),
+				 errhint("SELECT kid FROM sessauth.keys shows them.")));
+	done = ledger_run(query, &value, NULL) > 0;
+	event_id = ledger_action.event_id;
+	ledger_end(&call);
+	if (!done)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(event_id);
+}
+
+/* Inside a frame. The new key's kid as a text datum in the current memory context. */
+static Datum
+create_key(SaAlg alg)
+{
 	static LedgerQuery insert = {
 		"INSERT INTO sessauth.signing_key (kid, alg, public_jwk, sealed) VALUES ($1, $2, $3::jsonb, $4)",
 		4, {TEXTOID, TEXTOID, TEXTOID, BYTEAOID}
 	};
-	LedgerCall	call;
-	text	   *name;
-	SaAlg		alg;
 	SaKey	   *key;
 	char		kid[SA_KID_LEN + 1];
 	char		label[192];
@@ -78,16 +190,6 @@ sessauth_create_signing_key(PG_FUNCTION_ARGS)
 	Datum		values[4];
 	const unsigned char *master;
 
-	access_require_owner(fcinfo);
-	require_arg(fcinfo, 0, "alg");
-	name = PG_GETARG_TEXT_PP(0);
-	if (!sa_alg_parse(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &alg))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown signature algorithm"),
-				 errhint("Use ES256, EdDSA or RS256.")));
-
-	ledger_begin(&call, fcinfo);
 	master = keyring_master();
 	ledger_activate();
 	keyring_ensure_secrets();
@@ -119,8 +221,7 @@ sessauth_create_signing_key(PG_FUNCTION_ARGS)
 	values[1] = CStringGetTextDatum(sa_alg_name(alg));
 	values[3] = PointerGetDatum(sealed);
 	ledger_run(&insert, values, NULL);
-	ledger_end(&call);
-	PG_RETURN_TEXT_P(cstring_to_text(kid));
+	return CStringGetTextDatum(kid);
 }
 
 PG_FUNCTION_INFO_V1(sessauth_jwks);

@@ -70,6 +70,38 @@ sessauth_set_policy(PG_FUNCTION_ARGS)
 	PG_RETURN_JSONB_P(policy_effective(DatumGetJsonbP(values[1])));
 }
 
+PG_FUNCTION_INFO_V1(sessauth_drop_tenant);
+
+/*
+ * drop_tenant(tenant_id text) → event id. Ends every session at once; its rows go with it, its history stays.
+ * A tenant of the same name that is created later never meets the old tokens. Throws 42704.
+ */
+Datum
+sessauth_drop_tenant(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery tenant = {"DELETE FROM sessauth.tenant WHERE tenant_id = $1", 1, {TEXTOID}};
+	static LedgerQuery users = {"DELETE FROM sessauth.tenant_user WHERE tenant_id = $1", 1, {TEXTOID}};
+	static LedgerQuery sessions = {"DELETE FROM sessauth.session WHERE tenant_id = $1", 1, {TEXTOID}};
+	LedgerCall	call;
+	char	   *tenant_id;
+	Datum		value;
+	int64		event_id;
+
+	access_require_owner(fcinfo);
+	tenant_id = tenant_id_arg(fcinfo, 0);
+	value = CStringGetTextDatum(tenant_id);
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	if (ledger_run(&tenant, &value, NULL) == 0)
+		unknown_tenant(tenant_id);
+	event_id = ledger_action.event_id;
+	ledger_action.part_of_drop = true;	/* the tenant's end says it all */
+	ledger_run(&users, &value, NULL);
+	ledger_run(&sessions, &value, NULL);
+	ledger_end(&call);
+	PG_RETURN_INT64(event_id);
+}
+
 static Datum
 policy_arg(FunctionCallInfo fcinfo, int n)
 {

@@ -1,28 +1,26 @@
 /*
  * verify.c
- *		verify: the authoritative check of an access token.
+ *		verify and introspect: the authoritative check of a token.
  *
  * The token says who it was for; the ledger says whether that is still true,
- * on the newest committed state. Nothing is written.
+ * on the newest committed state. Nothing is written, nothing is consumed.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/xlog.h"
+#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
-#include "core/encoding.h"
-#include "core/token.h"
-#include "ledger/ledger.h"
-#include "ledger/session.h"
-#include "ledger/signing.h"
-#include "server/clock.h"
+#include "ledger/bearer.h"
 #include "server/settings.h"
 
-static const char *decide(Oid caller, const char *text, size_t len, SaToken *token);
-static Datum verify_answer(FunctionCallInfo fcinfo, const char *outcome, const SaToken *token, const char *claims);
+#define VERIFIERS	(ACCESS_SERVICE | ACCESS_NODE)
+
+static Datum verify_answer(FunctionCallInfo fcinfo, const Bearer *bearer);
+static Datum introspect_answer(const Bearer *bearer);
 
 PG_FUNCTION_INFO_V1(sessauth_verify);
 
@@ -35,86 +33,86 @@ Datum
 sessauth_verify(PG_FUNCTION_ARGS)
 {
 	LedgerCall	call;
-	SaToken		token = {0};
-	const char *outcome;
-	text	   *presented;
-	char	   *claims = NULL;
+	Bearer		bearer = {.outcome = "cannot_tell"};
 
 	require_arg(fcinfo, 0, "access_token");
-	access_require(ACCESS_SERVICE | ACCESS_NODE, NULL);
-	presented = PG_GETARG_TEXT_PP(0);
-	if (RecoveryInProgress())
-		return verify_answer(fcinfo, "cannot_tell", &token, NULL);
-
-	ledger_begin(&call, fcinfo);
-	signing_refresh();			/* everything that may throw comes before the reader allocates */
-	outcome = decide(call.caller, VARDATA_ANY(presented), VARSIZE_ANY_EXHDR(presented), &token);
-	if (token.claims)
+	access_require(VERIFIERS, NULL);
+	if (!RecoveryInProgress())
 	{
-		claims = MemoryContextAllocExtended(CurrentMemoryContext, strlen(token.claims) + 1, MCXT_ALLOC_NO_OOM);
-		if (claims)
-			strcpy(claims, token.claims);
+		ledger_begin(&call, fcinfo);
+		bearer_read(call.caller, VERIFIERS, PG_GETARG_TEXT_PP(0), &bearer);
+		if (bearer.is_refresh)
+			bearer.outcome = "malformed";
+		ledger_end(&call);
 	}
-	sa_token_free(&token);
-	ledger_end(&call);
-	return verify_answer(fcinfo, outcome, &token, claims);
+	return verify_answer(fcinfo, &bearer);
 }
 
-static const char *
-decide(Oid caller, const char *text, size_t len, SaToken *token)
+PG_FUNCTION_INFO_V1(sessauth_introspect);
+
+/*
+ * introspect(token) → jsonb as in RFC 7662, for an access or a refresh token; {"active": false} says nothing more.
+ * Throws 25006 on a standby, 42501 without access, 22004 for a null token.
+ */
+Datum
+sessauth_introspect(PG_FUNCTION_ARGS)
 {
-	SaTokenRules rules = {0};
-	SaTokenResult result;
-	SessionRow	session;
-	pg_uuid_t	session_id;
-	const char *outcome;
+	LedgerCall	call;
+	Bearer		bearer;
+	Datum		answer;
 
-	rules.issuer = setting_issuer;
-	rules.audience = setting_audience;
-	rules.now = unix_seconds(ledger_now());
-	rules.want_claims = true;
-	result = sa_token_read(text, len, signing_lookup, NULL, &rules, token);
-	if (result == SA_TOKEN_ERROR)
-	{
-		sa_token_free(token);
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not check a token")));
-	}
-	if (result != SA_TOKEN_OK)
-		return sa_token_result_name(result);
-	if (signing_is_revoked(token->kid))
-		return "revoked";
-
-	/* The reader's memory is not palloc'ed, so an error of the statement must not jump over it. */
-	PG_TRY();
-	{
-		bool		found;
-
-		/* To somebody of one tenant, a token of another is not from an issuer that concerns him. */
-		if (!access_allows(caller, ACCESS_SERVICE | ACCESS_NODE, token->tid))
-			outcome = "wrong_issuer";
-		else
-		{
-			found = sa_uuid_decode(token->sid, strlen(token->sid), session_id.data) &&
-				session_read(&session_id, ledger_now(), false, &session);
-			if (!found || session.state != SESSION_LIVE ||
-				strcmp(session.tenant_id, token->tid) != 0 || strcmp(session.user_id, token->uid) != 0 ||
-				session.epoch != token->epoch || session.tenant_epoch != token->tepoch)
-				outcome = "revoked";
-			else
-				outcome = "active";
-		}
-	}
-	PG_CATCH();
-	{
-		sa_token_free(token);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	return outcome;
+	require_arg(fcinfo, 0, "token");
+	access_require(ACCESS_SERVICE | ACCESS_NODE, NULL);
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("a standby cannot tell whether a token is active"),
+				 errhint("Ask the primary.")));
+	ledger_begin(&call, fcinfo);
+	bearer_read(call.caller, VERIFIERS, PG_GETARG_TEXT_PP(0), &bearer);
+	answer = introspect_answer(&bearer);
+	ledger_end(&call);
+	return answer;
 }
 
 static Datum
-verify_answer(FunctionCallInfo fcinfo, const char *outcome, const SaToken *token, const char *claims)
+introspect_answer(const Bearer *bearer)
+{
+	static LedgerQuery inactive = {"SELECT '{\"active\": false}'::jsonb"};
+	static LedgerQuery active = {
+		"SELECT coalesce($1::jsonb, '{}') || jsonb_strip_nulls(jsonb_build_object('active', true, 'token_type', $2, 'iss', $3, 'aud', $4,"
+		" 'sub', $5, 'client_id', $6, 'username', $5, 'exp', extract(epoch FROM $7)::bigint, 'iat', $8,"
+		" 'tid', $6, 'uid', $5, 'sid', $9, 'epoch', $10, 'tepoch', $11))",
+		11, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, UUIDOID, INT8OID, INT8OID}
+	};
+	Datum		values[11];
+	bool		nulls[11] = {false};
+	bool		isnull;
+
+	if (strcmp(bearer->outcome, "active") != 0)
+		ledger_run(&inactive, NULL, NULL);
+	else
+	{
+		nulls[0] = bearer->claims == NULL;
+		values[0] = bearer->claims ? CStringGetTextDatum(bearer->claims) : (Datum) 0;
+		values[1] = CStringGetTextDatum(bearer->is_refresh ? "refresh_token" : "Bearer");
+		values[2] = CStringGetTextDatum(setting_issuer);
+		values[3] = CStringGetTextDatum(setting_audience);
+		values[4] = CStringGetTextDatum(bearer->session.user_id);
+		values[5] = CStringGetTextDatum(bearer->session.tenant_id);
+		values[6] = TimestampTzGetDatum(bearer->expires_at);
+		nulls[7] = bearer->is_refresh;
+		values[7] = Int64GetDatum(bearer->iat);
+		values[8] = UUIDPGetDatum(&bearer->session.session_id);
+		values[9] = Int64GetDatum(bearer->session.epoch);
+		values[10] = Int64GetDatum(bearer->session.tenant_epoch);
+		ledger_run(&active, values, nulls);
+	}
+	return JsonbPGetDatum(DatumGetJsonbPCopy(ledger_datum(0, 1, &isnull)));
+}
+
+static Datum
+verify_answer(FunctionCallInfo fcinfo, const Bearer *bearer)
 {
 	TupleDesc	desc;
 	Datum		values[7] = {0};
@@ -124,18 +122,18 @@ verify_answer(FunctionCallInfo fcinfo, const char *outcome, const SaToken *token
 		elog(ERROR, "sessauth: the function's result type is not what the library was built for");
 	memset(nulls, true, sizeof(nulls));
 	nulls[0] = false;
-	values[0] = CStringGetTextDatum(outcome);
-	if (strcmp(outcome, "active") == 0)
+	values[0] = CStringGetTextDatum(bearer->outcome);
+	if (strcmp(bearer->outcome, "active") == 0)
 	{
 		memset(nulls, false, sizeof(nulls));
-		values[1] = CStringGetTextDatum(token->tid);
-		values[2] = CStringGetTextDatum(token->uid);
-		values[3] = DirectFunctionCall1(uuid_in, CStringGetDatum(token->sid));
-		values[4] = Int64GetDatum(token->epoch);
-		values[5] = TimestampTzGetDatum(from_unix_seconds(token->exp));
-		nulls[6] = claims == NULL;
-		if (claims)
-			values[6] = DirectFunctionCall1(jsonb_in, CStringGetDatum(claims));
+		values[1] = CStringGetTextDatum(bearer->session.tenant_id);
+		values[2] = CStringGetTextDatum(bearer->session.user_id);
+		values[3] = UUIDPGetDatum(&bearer->session.session_id);
+		values[4] = Int64GetDatum(bearer->session.epoch);
+		values[5] = TimestampTzGetDatum(bearer->expires_at);
+		nulls[6] = bearer->claims == NULL;
+		if (bearer->claims)
+			values[6] = DirectFunctionCall1(jsonb_in, CStringGetDatum(bearer->claims));
 	}
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }

@@ -8,9 +8,9 @@ SELECT no_plan();
 SELECT is(extversion, sessauth.library_version(), 'library and SQL are of one version') FROM pg_extension WHERE extname = 'sessauth';
 
 SELECT policies_are('sessauth', t, ARRAY['readers'], format('%s has one policy', t))
-	FROM unnest(ARRAY['tenant', 'tenant_user', 'session', 'event', 'mirror', 'mirror_state']) t;
+	FROM unnest(ARRAY['tenant', 'tenant_user', 'session', 'event', 'signing_key', 'mirror', 'mirror_state']) t;
 SELECT policies_are('sessauth', t, '{}'::name[], format('%s has no policy: nobody but the owner sees it', t))
-	FROM unnest(ARRAY['secret', 'signing_key', 'access', 'ledger_state', 'revocation_log']) t;
+	FROM unnest(ARRAY['secret', 'access', 'ledger_state', 'revocation_log']) t;
 SELECT ok(reloptions @> ARRAY['security_invoker=true', 'security_barrier=true'], format('view %s is an invoker and a barrier', oid::regclass))
 	FROM pg_class WHERE relnamespace = 'sessauth'::regnamespace AND relkind = 'v' ORDER BY relname;
 
@@ -23,9 +23,12 @@ SELECT lives_ok($$SELECT sessauth.grant_access('tap_admin', 'tenant_admin', 'tap
 SELECT lives_ok($$SELECT sessauth.grant_access('tap_auditor', 'auditor')$$, 'auditor is granted');
 CREATE TEMP TABLE matrix (access text, functions text[]);
 INSERT INTO matrix VALUES
-	('service', ARRAY['issue_session', 'refresh_session', 'verify', 'jwks', 'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant']),
-	('node', ARRAY['verify', 'jwks', 'link_key']),
-	('admin', ARRAY['jwks', 'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant', 'reads_all', 'reads_tenants', 'session_state']),
+	('service', ARRAY['issue_session', 'refresh_session', 'verify', 'introspect', 'logout', 'list_sessions', 'jwks',
+		'authenticate', 'current_tenant', 'current_user_id', 'current_session_id',
+		'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant', 'block_user', 'unblock_user']),
+	('node', ARRAY['verify', 'introspect', 'jwks', 'link_key', 'authenticate', 'current_tenant', 'current_user_id', 'current_session_id']),
+	('admin', ARRAY['jwks', 'list_sessions', 'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant',
+		'block_user', 'unblock_user', 'reads_all', 'reads_tenants', 'session_state']),
 	('auditor', ARRAY['jwks', 'reads_all', 'reads_tenants', 'session_state', 'mirror_status', 'node_status']);
 SELECT bag_eq(
 	format($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'sessauth'::regnamespace AND has_function_privilege('tap_%s', oid, 'EXECUTE')$$, access),
@@ -45,7 +48,9 @@ SELECT ok(NOT has_column_privilege(r, 'sessauth.session', c, 'SELECT'), format('
 		unnest(ARRAY['refresh_hash', 'parent_hash', 'refresh_salt', 'client_claims']) c;
 SELECT ok(NOT has_any_column_privilege(r, t, 'SELECT'), format('%s does not read %s', r, t))
 	FROM unnest(ARRAY['tap_admin', 'tap_auditor']) r,
-		unnest(ARRAY['sessauth.secret', 'sessauth.signing_key', 'sessauth.access', 'sessauth.ledger_state']) t;
+		unnest(ARRAY['sessauth.secret', 'sessauth.access', 'sessauth.ledger_state']) t;
+SELECT ok(NOT has_column_privilege('tap_auditor', 'sessauth.signing_key', 'sealed', 'SELECT'), 'an auditor does not read private keys');
+SELECT ok(NOT has_any_column_privilege('tap_admin', 'sessauth.signing_key', 'SELECT'), 'a tenant''s administrator does not read keys');
 
 -- every trigger fires also in replica mode
 SELECT is(tgenabled, 'A'::"char", format('trigger %s of %s fires always', tgname, tgrelid::regclass))
