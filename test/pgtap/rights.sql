@@ -41,9 +41,11 @@ SELECT is_empty($$
 	WHERE c.relnamespace = 'sessauth'::regnamespace AND p.polcmd <> 'r'$$,
 	'no policy lets anybody write');
 SELECT is_empty($$
-	SELECT p.polrelid::regclass FROM pg_policy p
-	WHERE p.polrelid IN ('sessauth.secret'::regclass, 'sessauth.signing_key'::regclass)$$,
-	'no policy shows a secret or a private key');
+	SELECT p.polname FROM pg_policy p WHERE p.polrelid = 'sessauth.secret'::regclass
+	UNION ALL
+	SELECT a.grantee::regrole::name FROM pg_attribute t, aclexplode(t.attacl) a
+	WHERE t.attrelid = 'sessauth.signing_key'::regclass AND t.attname = 'sealed'$$,
+	'no policy shows a secret, no grant a private key');
 SELECT is_empty($$
 	SELECT c.oid::regclass FROM pg_class c
 	WHERE c.relnamespace = 'sessauth'::regnamespace AND c.relkind = 'v'
