@@ -155,6 +155,10 @@ describe_session(const Change *change, Event *event)
 	copy(change, change->row, "epoch", event, E_EPOCH);
 	copy(change, change->row, "tenant_epoch", event, E_TENANT_EPOCH);
 	copy(change, change->row, "access_expires_at", event, E_UNTIL);
+
+	/* A refresh that was rolled back has minted a token that the row does not know of. */
+	if (event->revokes)
+		set_datum(event, E_UNTIL, TimestampTzGetDatum(last_token_end(TextDatumGetCString(event->values[E_TENANT]))));
 	copy(change, change->row, "ip", event, E_IP);
 	if (was_live && !live && change->new != NULL)
 		copy(change, change->row, "end_reason", event, E_REASON);

@@ -23,6 +23,7 @@
 #include "ledger/session.h"
 #include "ledger/signing.h"
 #include "server/clock.h"
+#include "server/handover.h"
 
 #define DEVICE_MAX		512
 #define USER_AGENT_MAX	1024
@@ -225,6 +226,8 @@ insert_session(FunctionCallInfo fcinfo, const char *tenant_id, const char *user_
 		values[i + 8] = PG_GETARG_DATUM(i);
 	}
 	ledger_run(&insert, values, nulls);
+
+	handover_note(HANDOVER_MINTED, session_id, tenant_id, user_id, access_end);
 
 	answer->session_id = session_id;
 	answer->access_expires_at = access_end;

@@ -10,7 +10,8 @@
  *	older genuine token	→ reuse: somebody else has a copy; the session ends
  *	anything else		→ unknown, and nothing changes
  *
- * Reuse is an outcome, not an error, so that the revocation commits with the caller's transaction.
+ * Reuse is an outcome, not an error, so that the revocation commits with the
+ * caller's transaction; should that roll back, the worker ends the session all the same (server/handover.h).
  */
 #include "postgres.h"
 
@@ -23,6 +24,7 @@
 #include "ledger/session.h"
 #include "ledger/signing.h"
 #include "server/clock.h"
+#include "server/handover.h"
 
 #define USER_AGENT_MAX	1024
 
@@ -202,6 +204,7 @@ end_for_reuse(const SessionRow *session)
 	ledger_action.kind = "refresh_reused";
 	ledger_run(&update, &value, NULL);
 	ledger_action.kind = NULL;
+	handover_note(HANDOVER_THEFT, &session->session_id, session->tenant_id, session->user_id, session->expires_at);
 }
 
 static void

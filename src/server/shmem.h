@@ -14,6 +14,7 @@
 #include "storage/lwlock.h"
 
 #include "core/wire.h"
+#include "server/handover.h"
 
 #define SLOTS_MAX			64	/* databases with a worker */
 #define MIRROR_STATUS_MAX	128 /* mirrors, all databases together */
@@ -83,6 +84,7 @@ typedef struct SharedState
 	WorkerSlot	slots[SLOTS_MAX];
 	MirrorStatus mirrors[MIRROR_STATUS_MAX];
 	NodeStatus	nodes[NODE_STATUS_MAX];
+	Handover	handover[HANDOVER_MAX];
 } SharedState;
 
 /* NULL until the postmaster has set it up: the library was not preloaded. */

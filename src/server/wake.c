@@ -33,16 +33,21 @@ wake_worker_at_commit(void)
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	bool		found = false;
-
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		pending = false;		/* COMMIT PREPARED is found by the next heartbeat */
 	if (event != XACT_EVENT_COMMIT || !pending)
 		return;
 	pending = false;
+	wake_worker_now();
+}
+
+void
+wake_worker_now(void)
+{
+	bool		found = false;
+
 	if (shared == NULL)
 		return;
-
 	LWLockAcquire(shared->lock, LW_SHARED);
 	for (int i = 0; i < SLOTS_MAX; i++)
 	{

@@ -12,4 +12,7 @@
  */
 extern void wake_worker_at_commit(void);
 
+/* The same at once, without a commit. Never throws. */
+extern void wake_worker_now(void);
+
 #endif							/* SESSAUTH_SERVER_WAKE_H */

@@ -52,6 +52,7 @@ typedef enum RoundResult
 static WorkerSlot *slot;
 static SlotState leave_as = SLOT_FAILED;
 static bool settings_changed = true;
+static bool extension_seen = false; /* by the last round */
 
 static void enter(int index);
 static void leave(int code, Datum arg);
@@ -59,6 +60,8 @@ static void fix_settings(void);
 static void reload_settings(void);
 static bool asked_to_stop(void);
 static RoundResult run_round(void);
+static RoundResult guarded(RoundResult (*step) (void));
+static RoundResult salvage_step(void);
 static RoundResult transaction(void);
 static bool lock_tables(void);
 static void store_cursors(void);
@@ -188,19 +191,34 @@ asked_to_stop(void)
 	return stop;
 }
 
+/* What aborted transactions left must not hold up what committed: each has its own try. */
 static RoundResult
 run_round(void)
+{
+	RoundResult result;
+
+	if (extension_seen)
+		(void) guarded(salvage_step);
+	result = guarded(transaction);
+	extension_seen = result == ROUND_DONE;
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return result;
+}
+
+/* An error is logged and becomes ROUND_FAILED. */
+static RoundResult
+guarded(RoundResult (*step) (void))
 {
 	MemoryContext context = CurrentMemoryContext;
 	RoundResult result = ROUND_FAILED;
 
 	PG_TRY();
 	{
-		result = transaction();
+		result = step();
 	}
 	PG_CATCH();
 	{
-		/* Shutdown is not an error of the round. */
 		MemoryContextSwitchTo(context);
 		HOLD_INTERRUPTS();
 		EmitErrorReport();
@@ -212,9 +230,14 @@ run_round(void)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
 	return result;
+}
+
+static RoundResult
+salvage_step(void)
+{
+	salvage();
+	return ROUND_DONE;
 }
 
 /*

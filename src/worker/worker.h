@@ -3,6 +3,7 @@
  *		What the files of the worker share.
  *
  * worker.c			the process and its loop
+ * salvage.c		what aborted transactions have handed over → events
  * numbering.c		events → revocation log (exactly once), generations
  * mirror.c			one mirror: connect, check, what comes next
  * publish.c		what is sent: entries, beats, answers, keys
@@ -50,6 +51,10 @@ extern bool log_entry_read(const LedgerState *state, int64 n, SaEntry *out);
 
 /* Entries above n, in order, at most max. Returns how many; *out is palloc'ed. */
 extern int	log_entries_read(const LedgerState *state, int64 above, int max, SaEntry **out);
+
+/* ---- salvage.c; outside transactions ---- */
+
+extern void salvage(void);
 
 /* ---- mirror.c ---- */
 
