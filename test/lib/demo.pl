@@ -14,6 +14,8 @@ use Sessauth::Redis;
 use Sessauth::Story;
 
 $| = 1;
+# A person is watching: a step that takes this long has failed.
+$Sessauth::Process::deadline = 30;
 binmode STDOUT, ':encoding(UTF-8)';
 
 my $color = $ENV{SESSAUTH_DEMO_COLOR} && !$ENV{NO_COLOR};
@@ -63,6 +65,15 @@ if (!$finished)
 	teller->check(0, $error);
 }
 
+if ($broken)
+{
+	for my $process ($postgres, $redis, @{ $story->{gates} })
+	{
+		my @lines = split /^/, $process->log_contents;
+		splice @lines, 0, @lines - 15 if @lines > 15;
+		print "\n-- the end of the log of ", $process->name, "\n", @lines;
+	}
+}
 my $verdict = $broken
   ? sprintf('%d of %d promises were broken.', $broken, $kept + $broken)
   : sprintf(
@@ -70,17 +81,7 @@ my $verdict = $broken
 	$kept,
 	Sessauth::Story::ms((sort { $b <=> $a } @{ $story->{propagation} })[0]),
 	Sessauth::Story::ms($story->{p99}));
-print "\n", paint($broken ? 31 : 32, $verdict), "\n";
-printf "(%.0f s, everything that was started is stopped again)\n", (now_ms() - $begun) / 1000;
-if ($broken)
-{
-	for my $process ($postgres, $redis, @{ $story->{gates} })
-	{
-		my @lines = split /^/, $process->log_contents;
-		splice @lines, 0, @lines - 15 if @lines > 15;
-		print "\n--- last lines of the log of ", $process->name, "\n", @lines;
-	}
-}
+printf "\n%s\n(%.0f s; everything that was started is stopped again)\n", paint($broken ? 31 : 32, $verdict), (now_ms() - $begun) / 1000;
 exit($broken ? 1 : 0);
 
 sub paint

@@ -69,6 +69,7 @@ sub forced_out
 {
 	my ($self) = @_;
 	$self->chapter('An administrator forces Alice out');
+	$self->note('From the moment that COMMIT is sent, every node is asked about every token, in turn and without a pause.');
 	$self->revoke([ [ 'her PC', $self->{pc} ], [ 'her phone', $self->{phone} ] ],
 		q{SELECT sessauth.revoke_user(?, ?, ?, ?)}, 'acme', 'alice', 'laptop lost', 'admin@acme');
 	return;
@@ -84,7 +85,7 @@ sub back_again
 		"her new session has epoch $self->{pc}{epoch}, the old ones had $self->{old_pc}{epoch}");
 	$self->everywhere('her PC, new token',$self->{pc},        200);
 	$self->everywhere('her PC, old token',$self->{old_pc},    401);
-	$self->everywhere('phone, old token', $self->{old_phone}, 401);
+	$self->everywhere('her phone, old token', $self->{old_phone}, 401);
 	return;
 }
 
@@ -243,7 +244,7 @@ sub light_load
 	@took = sort { $a <=> $b } @took;
 	my ($p50, $p95, $p99) = map { $took[ int($_ / 100 * $#took + 0.5) ] } 50, 95, 99;
 	$self->{p99} = $p99;
-	$self->note(sprintf '%d requests, %d tokens, 2 nodes, one every 4 ms: p50 %s  p95 %s  p99 %s  max %s',
+	$self->note(sprintf '%d requests, %d tokens, 2 nodes, one every 4 ms: p50 %s  p95 %s  p99 %s  max %s (the bar for p99: 15 ms)',
 		scalar @took, scalar @tokens, map { ms($_) } $p50, $p95, $p99, $took[-1]);
 	$self->check(!$wrong, 'every one of them was answered 200');
 	return;
@@ -326,8 +327,8 @@ sub revoke
 	my $start = now_ms();
 	$self->sql_do(app => 'COMMIT');
 	my $took = $self->until_refused(\@sessions, $start);
-	$self->check(1, sprintf('all nodes refuse %s, the last one %s after COMMIT was sent',
-		@sessions > 1 ? 'all of them' : 'it', ms($took)));
+	$self->check(1, sprintf('every node refuses %s; the last one began %s after COMMIT was sent',
+		@sessions > 1 ? 'every one of these tokens' : 'this token', ms($took)));
 	push @{ $self->{propagation} }, $took;
 	$self->everywhere(@$_, 401) for @$named_sessions;
 	return;
@@ -364,7 +365,7 @@ sub ms
 sub counted
 {
 	my ($counts) = @_;
-	return join ', ', map { "$_ ($counts->{$_} times)" } sort keys %$counts;
+	return join ', ', map { $counts->{$_} == 1 ? "$_ once" : "$_ $counts->{$_} times" } sort keys %$counts;
 }
 
 # Nobody reads a whole token, and nobody should see one.
