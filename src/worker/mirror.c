@@ -95,7 +95,8 @@ mirrors_need_transaction(void)
 		if (mirrors[i]->exchange == EXCHANGE_NONE &&
 			(mirrors[i]->phase == MIRROR_CHECK ||
 			 (mirrors[i]->phase == MIRROR_STREAMING &&
-			  (mirrors[i]->nonces_read || mirrors[i]->behind > 0 || mirrors[i]->target != NULL || mirrors[i]->syncing))))
+			  (mirrors[i]->nonces_read || mirrors[i]->passed_by || mirrors[i]->behind > 0 || mirrors[i]->target != NULL ||
+			   mirrors[i]->syncing))))
 			return true;
 	return false;
 }
@@ -225,6 +226,8 @@ mirrors_plan(LedgerState *state)
 	{
 		Mirror	   *mirror = mirrors[i];
 
+		/* What woke us may be news for this mirror, too: it gets a round of its own when it is free. */
+		mirror->passed_by = mirror->exchange != EXCHANGE_NONE;
 		if (mirror->exchange != EXCHANGE_NONE || mirror->link.state != LINK_READY)
 			continue;
 		if (mirror->phase == MIRROR_CHECK)

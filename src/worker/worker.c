@@ -97,7 +97,8 @@ sessauth_worker_main(Datum arg)
 		MemoryContextSwitchTo(round_context);
 
 		mirrors_advance(now);
-		if (now >= next_round || (result == ROUND_DONE && (woken || mirrors_need_transaction())))
+		if (now >= next_round || (woken && result == ROUND_DORMANT) ||
+			(result == ROUND_DONE && (woken || mirrors_need_transaction())))
 		{
 			woken = false;
 			result = run_round();

@@ -123,6 +123,7 @@ typedef struct Mirror
 	int64		next_n;
 	char		next_tail[SA_MAC_TEXT_LEN + 1];
 	int64		behind;
+	bool		passed_by;		/* busy while the last transaction numbered what was new */
 	int			publishing;		/* replies of the current exchange that must be OK or mean a lost position */
 
 	/* beats */
