@@ -101,12 +101,17 @@ CREATE TABLE sessauth.event (
 	role		name NOT NULL DEFAULT session_user,
 	ip			inet,
 	reason		text,
-	detail		jsonb,
-	PRIMARY KEY (event_id, at)
+	detail		jsonb
 ) PARTITION BY RANGE (at);
-CREATE INDEX event_by_xid ON sessauth.event (xid);
-CREATE INDEX event_by_user ON sessauth.event (tenant_id, user_id, at);
+
+/*
+ * Indexes belong to the partitions (ledger_activate in src/ledger/frame.c makes the monthly ones): a dump
+ * writes a partition's indexes after attaching it, and would find those that the parent's had made already.
+ */
 CREATE TABLE sessauth.event_default PARTITION OF sessauth.event DEFAULT;
+ALTER TABLE sessauth.event_default ADD PRIMARY KEY (event_id);
+CREATE INDEX ON sessauth.event_default (xid);
+CREATE INDEX ON sessauth.event_default (tenant_id, user_id, at);
 COMMENT ON TABLE sessauth.event IS 'Append-only: the history of everything that happened, and what the worker publishes';
 COMMENT ON TABLE sessauth.event_default IS 'Catches events of a month that has no partition yet';
 COMMENT ON COLUMN sessauth.event.xid IS 'The transaction that wrote it: consumers read by snapshot, because ids are given before commit';

@@ -9,6 +9,11 @@ CREATE FUNCTION sessauth.remove_mirror(name text) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_remove_mirror';
 COMMENT ON FUNCTION sessauth.remove_mirror(text) IS 'Stops writing to a mirror; its keys stay until they expire; false when there is none of that name';
 
+CREATE FUNCTION sessauth.activate(revoke_all boolean DEFAULT false) RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_activate';
+COMMENT ON FUNCTION sessauth.activate(boolean) IS
+	'For a restored or cloned ledger that takes the place of its original: enables its mirrors; returns how many; with revoke_all ends every session';
+
 CREATE FUNCTION sessauth.mirror_status(
 	OUT name text, OUT state text, OUT generation uuid, OUT n bigint, OUT behind bigint, OUT last_beat_at timestamptz,
 	OUT last_error text, OUT last_error_at timestamptz, OUT warning text) RETURNS SETOF record

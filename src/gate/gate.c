@@ -184,7 +184,7 @@ static bool
 serve(Gate *gate, const GateOptions *options)
 {
 	struct evhttp_bound_socket *bound;
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = {0};
 	socklen_t	len = sizeof(address);
 	bool		v6 = strchr(options->listen_host, ':') != NULL;
 	int			port = 0;

@@ -14,6 +14,7 @@
 #include "core/redis_url.h"
 #include "ledger/ledger.h"
 #include "server/keyring.h"
+#include "server/wake.h"
 
 PG_FUNCTION_INFO_V1(sessauth_add_mirror);
 
@@ -98,4 +99,35 @@ sessauth_remove_mirror(PG_FUNCTION_ARGS)
 	ledger_run(&disable, &value, NULL);
 	ledger_end(&call);
 	PG_RETURN_BOOL(found);
+}
+
+PG_FUNCTION_INFO_V1(sessauth_activate);
+
+/*
+ * activate(revoke_all boolean default false) → integer: how many mirrors were enabled. For a restored or cloned ledger that takes
+ * the place of its original; with revoke_all every session of every tenant ends, for when the backup is older than a forced logout.
+ */
+Datum
+sessauth_activate(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery enable = {
+		"INSERT INTO sessauth.mirror_state (name) SELECT name FROM sessauth.mirror ON CONFLICT DO NOTHING"
+	};
+	static LedgerQuery raise = {"UPDATE sessauth.tenant SET epoch = epoch + 1"};
+	LedgerCall	call;
+	uint64		enabled;
+
+	access_require_owner(fcinfo);
+	require_arg(fcinfo, 0, "revoke_all");
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	if (PG_GETARG_BOOL(0))
+	{
+		ledger_action.reason = "activate(revoke_all)";
+		ledger_run(&raise, NULL, NULL);
+	}
+	enabled = ledger_run(&enable, NULL, NULL);
+	ledger_end(&call);
+	wake_worker_at_commit();
+	PG_RETURN_INT32((int32) enabled);
 }

@@ -73,7 +73,7 @@ policy_check(Jsonb *own)
 						 errmsg("unknown policy key \"%.*s\"", Min(value.val.string.len, 64), value.val.string.val),
 						 errhint("The keys are access_ttl, session_ttl, idle_ttl, refresh_grace, max_sessions and on_limit.")));
 		}
-		else if (token == WJB_VALUE && !read_value(key, &value, &out))
+		else if (token == WJB_VALUE && key != NULL && !read_value(key, &value, &out))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid value for policy key \"%s\"", key->name),
