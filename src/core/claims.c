@@ -4,12 +4,11 @@
  *
  * One list of reserved names decides both what a caller may add and what a
  * reader hands back, so that a claim never comes out under another meaning than it went in.
- * The text is cut and joined as it is.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "claims.h"
+#include "json.h"
 #include "token.h"
 
 /*
@@ -24,105 +23,88 @@ static const char *const reserved[] = {
 	"active", "token_type"
 };
 
-static bool is_reserved(SaJson name);
+#define RESERVED_COUNT	(sizeof(reserved) / sizeof(reserved[0]))
+
+static const char no_memory[] = "no memory to check the claims";
+
+static const char *check_members(json_t *claims);
 
 const char *
 sa_claims_check(const char *json, size_t len)
 {
-	SaJson		rest;
-	SaJson		name;
-	SaJson		value;
+	json_t	   *claims;
+	const char *problem;
 
 	if (len > SA_CLAIMS_MAX)
 		return "claims are too long";
-	switch (sa_json_check(json, len, SA_CLAIMS_NAMES_MAX, &rest))
+	switch (sa_json_object(json, len, &claims))
 	{
 		case SA_JSON_OK:
 			break;
 		case SA_JSON_INVALID:
 			return "claims are not valid JSON";
+		case SA_JSON_NO_OBJECT:
+			return "claims are not a JSON object";
 		case SA_JSON_DUPLICATE:
 			return "claims have a duplicate member";
+		case SA_JSON_NUMBER:
+			return "claims have a number that is too large";
 		case SA_JSON_TOO_DEEP:
 			return "claims are nested too deeply";
-		case SA_JSON_TOO_MANY:
-			return "claims have too many members";
+		case SA_JSON_NO_MEMORY:
+			return no_memory;
 	}
-	if (!sa_json_is_object(rest))
-		return "claims are not a JSON object";
-	while (sa_json_next(&rest, &name, &value))
+	problem = check_members(claims);
+	json_decref(claims);
+	return problem;
+}
+
+/* The length counts once more as it will be in the token, where 0.1 takes 19 bytes. */
+static const char *
+check_members(json_t *claims)
+{
+	size_t		len;
+
+	for (size_t i = 0; i < RESERVED_COUNT; i++)
 	{
-		if (is_reserved(name))
+		if (json_object_get(claims, reserved[i]) != NULL)
 			return "claims have a member with a reserved name";
 	}
-	return NULL;
-}
-
-static bool
-is_reserved(SaJson name)
-{
-	for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
-	{
-		if (sa_json_equals(name, reserved[i]))
-			return true;
-	}
-	return false;
-}
-
-size_t
-sa_claims_append(const char *claims, size_t claimslen, char *out, size_t len, size_t outsize)
-{
-	SaJson		object;
-	SaJson		rest;
-	SaJson		name;
-	SaJson		value;
-	size_t		size;
-
-	if (sa_json_check(claims, claimslen, SA_CLAIMS_NAMES_MAX, &object) != SA_JSON_OK)
-		return 0;
-	rest = object;
-	if (!sa_json_next(&rest, &name, &value))
-		return len;
-
-	/* From the first name on; the object's own closing brace becomes that of the claims. */
-	size = (size_t) (object.at + object.len - name.at);
-	if (outsize - len < size)
-		return 0;
-	out[len - 1] = ',';
-	memcpy(out + len, name.at, size);
-	return len + size;
+	len = json_dumpb(claims, NULL, 0, JSON_COMPACT);
+	if (len == 0)
+		return no_memory;
+	return len > SA_CLAIMS_MAX ? "claims are too long" : NULL;
 }
 
 bool
-sa_claims_extract(SaJson payload, char **claims)
+sa_claims_add(json_t *payload, const char *claims)
 {
-	SaJson		rest = payload;
-	SaJson		name;
-	SaJson		value;
-	char	   *out = malloc(payload.len + 1);
-	size_t		n = 0;
+	json_t	   *object;
+	json_t	   *value;
+	const char *name;
+	bool		ok = true;
 
-	*claims = NULL;
-	if (out == NULL)
+	if (sa_json_object(claims, strlen(claims), &object) != SA_JSON_OK)
 		return false;
-	while (sa_json_next(&rest, &name, &value))
-	{
-		if (!is_reserved(name))
-		{
-			size_t		size = (size_t) (value.at + value.len - name.at);
 
-			out[n] = n == 0 ? '{' : ',';
-			memcpy(out + n + 1, name.at, size);
-			n += 1 + size;
-		}
-	}
-	if (n == 0)
+	/* Not json_object_update_missing: it does not say when memory was short. */
+	json_object_foreach(object, name, value)
 	{
-		free(out);
-		return true;
+		if (json_object_get(payload, name) == NULL && json_object_set(payload, name, value) != 0)
+			ok = false;
 	}
-	out[n++] = '}';
-	out[n] = '\0';
-	*claims = out;
-	return true;
+	json_decref(object);
+	return ok;
+}
+
+bool
+sa_claims_extract(json_t *payload, char **claims)
+{
+	*claims = NULL;
+	for (size_t i = 0; i < RESERVED_COUNT; i++)
+		(void) json_object_del(payload, reserved[i]);
+	if (json_object_size(payload) == 0)
+		return true;
+	*claims = sa_json_text(payload);
+	return *claims != NULL;
 }

@@ -213,23 +213,6 @@ sa_uuid_decode(const char *in, size_t len, unsigned char *uuid)
 }
 
 bool
-sa_text_is_utf8(const void *in, size_t len)
-{
-	const unsigned char *p = in;
-
-	while (len > 0)
-	{
-		size_t		n = utf8_length(p, len);
-
-		if (n == 0)
-			return false;
-		p += n;
-		len -= n;
-	}
-	return true;
-}
-
-bool
 sa_text_is_clean(const void *in, size_t len)
 {
 	const unsigned char *p = in;

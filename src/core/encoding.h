@@ -38,9 +38,6 @@ extern size_t sa_pct_encode(const void *in, size_t len, char *out);
 extern void sa_uuid_encode(const unsigned char *uuid, char *out);
 extern bool sa_uuid_decode(const char *in, size_t len, unsigned char *uuid);
 
-/* True when the bytes are valid UTF-8 (RFC 3629). */
-extern bool sa_text_is_utf8(const void *in, size_t len);
-
 /* True when the bytes are valid UTF-8 (RFC 3629) without control characters (U+0000-001F, 007F-009F). */
 extern bool sa_text_is_clean(const void *in, size_t len);
 

@@ -1,332 +1,151 @@
 /*
  * json.c
- *		Reading values out of JSON that was checked.
+ *		The one way in which core parses JSON that somebody else wrote.
  *
- * Values are spans of the text, and walking them may take valid JSON for
- * granted: json_check.c has seen it. The writer is in json_write.c.
+ * The depth is checked before jansson sees the text: its own limit (2048) is
+ * recursion on the stack of whoever called us, and a limit that differs
+ * between library versions would let two nodes disagree on a token. NULs are
+ * looked for as well, because jansson overlooks one after a number.
+ *
+ * jansson 2.14 does not always say that an allocation failed. Where it keeps
+ * silent, or says "out of memory", we answer SA_JSON_NO_MEMORY. When its buffer
+ * cannot grow once, it even drops a byte of a string and goes on, which would
+ * make one tenant out of another; what it made is therefore compared with a second reading.
+ *
+ * A known limit remains: when it gets no memory for a string it may
+ * report a syntax error, and a good token then looks malformed for that one call.
  */
+#include <stdlib.h>
 #include <string.h>
 
-#include "encoding.h"
 #include "json.h"
 
-/* Reads a string character by character, escapes resolved, as UTF-8. */
-typedef struct Letters
+static SaJsonResult load(const char *text, size_t len, json_t **json);
+static bool too_deep(const char *text, size_t len);
+
+SaJsonResult
+sa_json_object(const char *text, size_t len, json_t **object)
 {
-	const char *p;
-	const char *end;
-	unsigned char bytes[4];
-	int			nbytes;
-	int			next;
-} Letters;
+	json_t	   *again;
+	SaJsonResult result;
 
-static const char *skip_space(const char *p, const char *end);
-static const char *skip_value(const char *p, const char *end);
-static const char *skip_string(const char *p, const char *end);
-static void letters_start(Letters *letters, SaJson string);
-static int	letters_next(Letters *letters);
-static unsigned letters_unit(const char *hex);
-static int	letters_encode(Letters *letters, unsigned code);
+	*object = NULL;
+	if (len == 0 || memchr(text, '\0', len) != NULL)
+		return SA_JSON_INVALID;
+	if (too_deep(text, len))
+		return SA_JSON_TOO_DEEP;
 
-bool
-sa_json_is_object(SaJson value)
-{
-	return value.at[0] == '{';
-}
-
-bool
-sa_json_is_array(SaJson value)
-{
-	return value.at[0] == '[';
-}
-
-bool
-sa_json_is_string(SaJson value)
-{
-	return value.at[0] == '"';
-}
-
-/* rest starts at a bracket or comma, and ends with the closing bracket. */
-bool
-sa_json_next(SaJson *rest, SaJson *name, SaJson *value)
-{
-	const char *end = rest->at + rest->len;
-	bool		object = end[-1] == '}';
-	const char *p;
-
-	if (rest->len < 2)
-		return false;
-	p = skip_space(rest->at + 1, end);
-	if (p == end - 1)
-		return false;
-	if (object)
+	result = load(text, len, object);
+	if (result != SA_JSON_OK)
+		return result;
+	(void) load(text, len, &again);
+	if (again == NULL || !json_equal(*object, again))
+		result = SA_JSON_NO_MEMORY;
+	else if (!json_is_object(*object))
+		result = SA_JSON_NO_OBJECT;
+	json_decref(again);
+	if (result != SA_JSON_OK)
 	{
-		const char *start = p;
-
-		p = skip_string(p, end);
-		if (name != NULL)
-		{
-			name->at = start;
-			name->len = (size_t) (p - start);
-		}
-		p = skip_space(skip_space(p, end) + 1, end);
+		json_decref(*object);
+		*object = NULL;
 	}
-	value->at = p;
-	p = skip_value(p, end);
-	value->len = (size_t) (p - value->at);
-	p = skip_space(p, end);
-	rest->at = p;
-	rest->len = (size_t) (end - p);
-	return true;
+	return result;
 }
 
-static const char *
-skip_space(const char *p, const char *end)
+/* JSON_DECODE_ANY only serves to tell what is no object from what is no JSON. */
+static SaJsonResult
+load(const char *text, size_t len, json_t **json)
 {
-	while (p < end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
-		p++;
-	return p;
+	/* All zero is json_error_unknown: jansson leaves it at that when it fails without a word. */
+	json_error_t error = {0};
+
+	*json = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	if (*json != NULL)
+		return SA_JSON_OK;
+	switch (json_error_code(&error))
+	{
+		case json_error_unknown:
+		case json_error_out_of_memory:
+			return SA_JSON_NO_MEMORY;
+		case json_error_duplicate_key:
+			return SA_JSON_DUPLICATE;
+		case json_error_numeric_overflow:
+			return SA_JSON_NUMBER;
+		default:
+			return SA_JSON_INVALID;
+	}
 }
 
-static const char *
-skip_value(const char *p, const char *end)
+/* Counts brackets outside strings. The text need not be valid JSON: up to its first error this agrees with jansson. */
+static bool
+too_deep(const char *text, size_t len)
 {
 	int			depth = 0;
+	bool		in_string = false;
 
-	while (p < end)
+	for (size_t i = 0; i < len; i++)
 	{
-		char		c = *p;
+		char		c = text[i];
 
-		if (c == '"')
-			p = skip_string(p, end);
+		if (in_string)
+		{
+			if (c == '\\')
+				i++;
+			else if (c == '"')
+				in_string = false;
+		}
+		else if (c == '"')
+			in_string = true;
 		else if (c == '{' || c == '[')
 		{
-			depth++;
-			p++;
-			continue;
+			if (++depth > SA_JSON_DEPTH_MAX)
+				return true;
 		}
 		else if (c == '}' || c == ']')
-		{
-			depth--;
-			p++;
-		}
-		else if (c == ',' || c == ':' || skip_space(p, end) != p)
-		{
-			p++;
-			continue;
-		}
-		else
-		{
-			/* A number or word. */
-			while (p < end && strchr(",:]} \t\n\r", *p) == NULL)
-				p++;
-		}
-		if (depth == 0)
-			break;
-	}
-	return p;
-}
-
-static const char *
-skip_string(const char *p, const char *end)
-{
-	for (p++; p < end && *p != '"'; p++)
-	{
-		if (*p == '\\')
-			p++;
-	}
-	return p < end ? p + 1 : end;
-}
-
-bool
-sa_json_member(SaJson object, const char *name, SaJson *value)
-{
-	SaJson		rest = object;
-	SaJson		found = {"", 0};
-
-	if (!sa_json_is_object(object))
-		return false;
-	while (sa_json_next(&rest, &found, value))
-	{
-		if (sa_json_equals(found, name))
-			return true;
+			depth--;			/* below 0 only in what is no JSON */
 	}
 	return false;
 }
 
-bool
-sa_json_equals(SaJson value, const char *text)
+const char *
+sa_json_string(const json_t *object, const char *name, size_t *len)
 {
-	Letters		letters;
-	int			letter;
+	const json_t *value = json_object_get(object, name);
 
-	if (!sa_json_is_string(value))
-		return false;
-	letters_start(&letters, value);
-	while ((letter = letters_next(&letters)) >= 0)
-	{
-		/* No letter is NUL, so the end of text differs from every one. */
-		if (letter != (unsigned char) *text)
-			return false;
-		text++;
-	}
-	return *text == '\0';
+	if (!json_is_string(value))
+		return NULL;
+	*len = json_string_length(value);
+	return json_string_value(value);
 }
 
 bool
-sa_json_same(SaJson a, SaJson b)
+sa_json_equals(const json_t *value, const char *text)
 {
-	Letters		of_a;
-	Letters		of_b;
-	int			letter;
-
-	letters_start(&of_a, a);
-	letters_start(&of_b, b);
-	do
-	{
-		letter = letters_next(&of_a);
-		if (letter != letters_next(&of_b))
-			return false;
-	} while (letter >= 0);
-	return true;
+	return json_is_string(value) && strcmp(json_string_value(value), text) == 0;
 }
 
-bool
-sa_json_string(SaJson value, char *out, size_t size, size_t *len)
+size_t
+sa_json_dump(const json_t *object, size_t flags, char *out, size_t size)
 {
-	Letters		letters;
-	int			letter;
-	size_t		n = 0;
+	size_t		len = object ? json_dumpb(object, out, size, JSON_COMPACT | flags) : 0;
 
-	if (!sa_json_is_string(value))
-		return false;
-	letters_start(&letters, value);
-	while ((letter = letters_next(&letters)) >= 0)
-	{
-		if (n + 1 >= size)
-			return false;
-		out[n++] = (char) letter;
-	}
-	if (n >= size)
-		return false;
-	out[n] = '\0';
-	*len = n;
-	return true;
+	return len <= size ? len : 0;
 }
 
-static void
-letters_start(Letters *letters, SaJson string)
+/* Not json_dumps: its memory belongs to whatever allocator the host program gave jansson. */
+char *
+sa_json_text(const json_t *object)
 {
-	letters->p = string.at + 1;
-	letters->end = string.at + string.len - 1;
-	letters->nbytes = 0;
-	letters->next = 0;
-}
+	size_t		size = object ? json_dumpb(object, NULL, 0, JSON_COMPACT) : 0;
+	char	   *text = size > 0 ? malloc(size + 1) : NULL;
 
-/* The next byte of the string, -1 at its end. */
-static int
-letters_next(Letters *letters)
-{
-	unsigned	unit;
-	unsigned	low;
-	char		c;
-
-	if (letters->next < letters->nbytes)
-		return letters->bytes[letters->next++];
-	if (letters->p == letters->end)
-		return -1;
-	c = *letters->p++;
-	if (c != '\\')
-		return (unsigned char) c;
-
-	c = *letters->p++;
-	switch (c)
+	if (text == NULL)
+		return NULL;
+	if (sa_json_dump(object, 0, text, size) != size)
 	{
-		case 'b':
-			return '\b';
-		case 'f':
-			return '\f';
-		case 'n':
-			return '\n';
-		case 'r':
-			return '\r';
-		case 't':
-			return '\t';
-		case 'u':
-			break;
-		default:
-			return (unsigned char) c;
+		free(text);
+		return NULL;
 	}
-	unit = letters_unit(letters->p);
-	letters->p += 4;
-	if (unit >= 0xd800 && unit <= 0xdbff)
-	{
-		low = letters_unit(letters->p + 2);
-		letters->p += 6;
-		unit = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
-	}
-	return letters_encode(letters, unit);
-}
-
-static unsigned
-letters_unit(const char *hex)
-{
-	unsigned char bytes[2] = {0, 0};
-
-	(void) sa_hex_decode(hex, 4, bytes, sizeof(bytes));
-	return (unsigned) bytes[0] << 8 | bytes[1];
-}
-
-/* Sets the UTF-8 bytes of a character and returns the first. */
-static int
-letters_encode(Letters *letters, unsigned code)
-{
-	unsigned char *b = letters->bytes;
-
-	if (code < 0x80)
-		return (int) code;
-	if (code < 0x800)
-	{
-		letters->nbytes = 2;
-		b[0] = (unsigned char) (0xc0 | code >> 6);
-	}
-	else if (code < 0x10000)
-	{
-		letters->nbytes = 3;
-		b[0] = (unsigned char) (0xe0 | code >> 12);
-		b[1] = (unsigned char) (0x80 | (code >> 6 & 0x3f));
-	}
-	else
-	{
-		letters->nbytes = 4;
-		b[0] = (unsigned char) (0xf0 | code >> 18);
-		b[1] = (unsigned char) (0x80 | (code >> 12 & 0x3f));
-		b[2] = (unsigned char) (0x80 | (code >> 6 & 0x3f));
-	}
-	b[letters->nbytes - 1] = (unsigned char) (0x80 | (code & 0x3f));
-	letters->next = 1;
-	return b[0];
-}
-
-bool
-sa_json_integer(SaJson value, int64_t *out)
-{
-	bool		negative = value.at[0] == '-';
-	int64_t		number = 0;
-
-	for (size_t i = negative ? 1 : 0; i < value.len; i++)
-	{
-		int			digit = value.at[i] - '0';
-
-		if (digit < 0 || digit > 9)
-			return false;
-		/* Counted below zero, where there is room for one more. */
-		if (number < (INT64_MIN + digit) / 10)
-			return false;
-		number = number * 10 - digit;
-	}
-	if (!negative && number == INT64_MIN)
-		return false;
-	*out = negative ? number : -number;
-	return true;
+	text[size] = '\0';
+	return text;
 }

@@ -1,82 +1,49 @@
 /*
  * json.h
- *		A strict JSON reader over caller-owned bytes (RFC 8259), and a small writer. Internal to core.
+ *		The one way in which core parses JSON that somebody else wrote.
  *
- * It allocates nothing, so that "no memory" can never look like "malformed"
- * and log somebody out, and it never converts a number that nobody asked for,
- * so that the caller's own claims keep every digit.
+ * Internal to core: callers outside see bytes, never jansson.
  */
 #ifndef SESSAUTH_CORE_JSON_H
 #define SESSAUTH_CORE_JSON_H
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
+
+#include <jansson.h>
 
 #define SA_JSON_DEPTH_MAX	32	/* objects and arrays within each other */
-#define SA_JSON_NAMES_MAX	512 /* members of all objects that are open at one place */
 
 typedef enum SaJsonResult
 {
 	SA_JSON_OK,
-	SA_JSON_INVALID,			/* grammar, UTF-8, half a surrogate, NUL in a string, something after the value */
+	SA_JSON_INVALID,			/* or, rarely, jansson ran out of memory: see json.c */
+	SA_JSON_NO_OBJECT,			/* but another value */
 	SA_JSON_DUPLICATE,			/* two members of one object have the same name, however they are escaped */
+	SA_JSON_NUMBER,				/* an integer beyond 64 bits, or a real beyond what a double can be */
 	SA_JSON_TOO_DEEP,
-	SA_JSON_TOO_MANY			/* members */
+	SA_JSON_NO_MEMORY			/* nothing is known about the text */
 } SaJsonResult;
 
-/* The text of one value, without white space around it. Strings keep their quotes and escapes. */
-typedef struct SaJson
-{
-	const char *at;
-	size_t		len;
-} SaJson;
+/*
+ * Parses one JSON object with nothing after it and no NUL in it, written or escaped.
+ * Sets *object, NULL unless SA_JSON_OK; the caller frees with json_decref.
+ */
+extern SaJsonResult sa_json_object(const char *text, size_t len, json_t **object);
+
+/* The string that the member is, and its length; NULL when it is missing or no string. */
+extern const char *sa_json_string(const json_t *object, const char *name, size_t *len);
+
+/* True when the value is a string of exactly these characters; the value may be NULL. */
+extern bool sa_json_equals(const json_t *value, const char *text);
 
 /*
- * Checks a whole text, with at most names_max (up to SA_JSON_NAMES_MAX) members, and sets *value. Everything
- * below may be used on values that passed here, and only on them.
+ * Writes the object as compact text without a NUL and returns its length; 0
+ * when there is no object, no memory, or more than size bytes to write.
  */
-extern SaJsonResult sa_json_check(const char *text, size_t len, size_t names_max, SaJson *value);
+extern size_t sa_json_dump(const json_t *object, size_t flags, char *out, size_t size);
 
-extern bool sa_json_is_object(SaJson value);
-extern bool sa_json_is_array(SaJson value);
-extern bool sa_json_is_string(SaJson value);
-
-/*
- * Walks an object or array: start with *rest = the value, go on while true. For an array, name is not
- * set and may be NULL.
- */
-extern bool sa_json_next(SaJson *rest, SaJson *name, SaJson *value);
-
-/* The member of an object with this name; false also when it is no object. */
-extern bool sa_json_member(SaJson object, const char *name, SaJson *value);
-
-/* True when the value is a string of exactly these characters. */
-extern bool sa_json_equals(SaJson value, const char *text);
-
-/* True when two strings have the same characters, however they are escaped. */
-extern bool sa_json_same(SaJson a, SaJson b);
-
-/* Copies a string, unescaped, with a NUL after it; false when it is no string or does not fit in size bytes. */
-extern bool sa_json_string(SaJson value, char *out, size_t size, size_t *len);
-
-/* An integer as it stands: no fraction, no exponent, within int64. */
-extern bool sa_json_integer(SaJson value, int64_t *out);
-
-/* Writes into a buffer; once something did not fit, full is set and nothing more is written. */
-typedef struct SaJsonWriter
-{
-	char	   *out;
-	size_t		size;
-	size_t		len;
-	bool		full;
-} SaJsonWriter;
-
-extern void sa_json_begin(SaJsonWriter *writer, char *out, size_t size);
-extern void sa_json_add_string(SaJsonWriter *writer, const char *name, const char *text);
-extern void sa_json_add_integer(SaJsonWriter *writer, const char *name, int64_t number);
-
-/* Closes the object. The length of the whole text, 0 when it did not fit. Writes no NUL. */
-extern size_t sa_json_end(SaJsonWriter *writer);
+/* The same in malloc'ed memory, with a NUL; NULL when there is no object or no memory. */
+extern char *sa_json_text(const json_t *object);
 
 #endif							/* SESSAUTH_CORE_JSON_H */

@@ -7,9 +7,9 @@
 
 #include <stdbool.h>
 
+#include <jansson.h>
 #include <openssl/evp.h>
 
-#include "json.h"
 #include "key.h"
 
 #define EC_COORDINATE_LEN	32
@@ -28,10 +28,10 @@ struct SaKey
 extern SaKey *sa_key_wrap(SaAlg alg, EVP_PKEY *pkey, bool can_sign);
 
 /*
- * As sa_key_from_jwk, from a JWK that passed sa_json_check. When it is NULL, *skip says whether the
+ * As sa_key_from_jwk, from a JWK that is parsed already. When it is NULL, *skip says whether the
  * JWK is for others, as its text shows: a set may go on without it. Otherwise its numbers
  * are no key, or memory was short, and a set without it would call good tokens unknown.
  */
-extern SaKey *sa_key_from_jwk_object(SaJson jwk, bool *skip);
+extern SaKey *sa_key_from_jwk_object(const json_t *jwk, bool *skip);
 
 #endif							/* SESSAUTH_CORE_KEY_INTERNAL_H */

@@ -18,6 +18,7 @@
 
 #include "digest.h"
 #include "encoding.h"
+#include "json.h"
 #include "key.h"
 #include "key_internal.h"
 
@@ -36,30 +37,34 @@ typedef struct PublicMembers
 	char		second[B64_MEMBER_SIZE];
 } PublicMembers;
 
-static bool jwk_alg(SaJson jwk, SaAlg *alg);
-static bool jwk_allows_verifying(SaJson jwk);
-static bool jwk_is(SaJson jwk, const char *name, const char *text);
-static bool jwk_bytes(SaJson jwk, const char *name, unsigned char *out, size_t outsize, size_t *len);
-static EVP_PKEY *ec_from_jwk(SaJson jwk, bool *skip);
-static EVP_PKEY *ed25519_from_jwk(SaJson jwk, bool *skip);
-static EVP_PKEY *rsa_from_jwk(SaJson jwk, bool *skip);
+static bool jwk_alg(const json_t *jwk, SaAlg *alg);
+static bool jwk_allows_verifying(const json_t *jwk);
+static bool jwk_bytes(const json_t *jwk, const char *name, unsigned char *out, size_t outsize, size_t *len);
+static EVP_PKEY *ec_from_jwk(const json_t *jwk, bool *skip);
+static EVP_PKEY *ed25519_from_jwk(const json_t *jwk, bool *skip);
+static EVP_PKEY *rsa_from_jwk(const json_t *jwk, bool *skip);
 static EVP_PKEY *pkey_from_params(const char *type, OSSL_PARAM *params);
+static json_t *public_jwk(const SaKey *key);
+static bool jwk_add(json_t *jwk, const char *name, const char *text);
 static bool public_members(const SaKey *key, PublicMembers *out);
 static bool encode_number(const EVP_PKEY *pkey, const char *param, size_t width, char out[B64_MEMBER_SIZE]);
 
 SaKey *
 sa_key_from_jwk(const char *json, size_t len)
 {
-	SaJson		jwk;
+	json_t	   *jwk;
+	SaKey	   *key;
 	bool		skip;
 
-	if (sa_json_check(json, len, SA_JSON_NAMES_MAX, &jwk) != SA_JSON_OK || !sa_json_is_object(jwk))
+	if (sa_json_object(json, len, &jwk) != SA_JSON_OK)
 		return NULL;
-	return sa_key_from_jwk_object(jwk, &skip);
+	key = sa_key_from_jwk_object(jwk, &skip);
+	json_decref(jwk);
+	return key;
 }
 
 SaKey *
-sa_key_from_jwk_object(SaJson jwk, bool *skip)
+sa_key_from_jwk_object(const json_t *jwk, bool *skip)
 {
 	EVP_PKEY   *pkey = NULL;
 	SaKey	   *key;
@@ -87,19 +92,21 @@ sa_key_from_jwk_object(SaJson jwk, bool *skip)
 
 /* The algorithm follows from the type of the key; a member "alg" may only agree. */
 static bool
-jwk_alg(SaJson jwk, SaAlg *alg)
+jwk_alg(const json_t *jwk, SaAlg *alg)
 {
-	SaJson		named;
+	const json_t *named = json_object_get(jwk, "alg");
+	const json_t *kty = json_object_get(jwk, "kty");
+	const json_t *crv = json_object_get(jwk, "crv");
 
-	if (jwk_is(jwk, "kty", "EC") && jwk_is(jwk, "crv", "P-256"))
+	if (sa_json_equals(kty, "EC") && sa_json_equals(crv, "P-256"))
 		*alg = SA_ALG_ES256;
-	else if (jwk_is(jwk, "kty", "OKP") && jwk_is(jwk, "crv", "Ed25519"))
+	else if (sa_json_equals(kty, "OKP") && sa_json_equals(crv, "Ed25519"))
 		*alg = SA_ALG_EDDSA;
-	else if (jwk_is(jwk, "kty", "RSA"))
+	else if (sa_json_equals(kty, "RSA"))
 		*alg = SA_ALG_RS256;
 	else
 		return false;
-	return !sa_json_member(jwk, "alg", &named) || sa_json_equals(named, sa_alg_name(*alg));
+	return named == NULL || sa_json_equals(named, sa_alg_name(*alg));
 }
 
 /*
@@ -107,37 +114,27 @@ jwk_alg(SaJson jwk, SaAlg *alg)
  * refused as well: everybody who reads the set could sign with it.
  */
 static bool
-jwk_allows_verifying(SaJson jwk)
+jwk_allows_verifying(const json_t *jwk)
 {
-	SaJson		member;
-	SaJson		op;
+	const json_t *use = json_object_get(jwk, "use");
+	const json_t *ops = json_object_get(jwk, "key_ops");
 
-	if (sa_json_member(jwk, "d", &member))
+	if (json_object_get(jwk, "d") != NULL)
 		return false;
-	if (sa_json_member(jwk, "use", &member) && !sa_json_equals(member, "sig"))
+	if (use != NULL && !sa_json_equals(use, "sig"))
 		return false;
-	if (!sa_json_member(jwk, "key_ops", &member))
+	if (ops == NULL)
 		return true;
-	if (!sa_json_is_array(member))
-		return false;
-	while (sa_json_next(&member, NULL, &op))
+	for (size_t i = 0; i < json_array_size(ops); i++)
 	{
-		if (sa_json_equals(op, "verify"))
+		if (sa_json_equals(json_array_get(ops, i), "verify"))
 			return true;
 	}
 	return false;
 }
 
-static bool
-jwk_is(SaJson jwk, const char *name, const char *text)
-{
-	SaJson		value;
-
-	return sa_json_member(jwk, name, &value) && sa_json_equals(value, text);
-}
-
 static EVP_PKEY *
-ec_from_jwk(SaJson jwk, bool *skip)
+ec_from_jwk(const json_t *jwk, bool *skip)
 {
 	unsigned char point[1 + EC_COORDINATE_LEN * 2];
 	char		group[] = "P-256";
@@ -159,7 +156,7 @@ ec_from_jwk(SaJson jwk, bool *skip)
 }
 
 static EVP_PKEY *
-ed25519_from_jwk(SaJson jwk, bool *skip)
+ed25519_from_jwk(const json_t *jwk, bool *skip)
 {
 	unsigned char x[ED25519_LEN];
 	size_t		len;
@@ -171,7 +168,7 @@ ed25519_from_jwk(SaJson jwk, bool *skip)
 }
 
 static EVP_PKEY *
-rsa_from_jwk(SaJson jwk, bool *skip)
+rsa_from_jwk(const json_t *jwk, bool *skip)
 {
 	unsigned char nbytes[SA_SIGNATURE_MAX];
 	unsigned char ebytes[RSA_EXPONENT_BITS_MAX / 8];
@@ -207,15 +204,12 @@ rsa_from_jwk(SaJson jwk, bool *skip)
 }
 
 static bool
-jwk_bytes(SaJson jwk, const char *name, unsigned char *out, size_t outsize, size_t *len)
+jwk_bytes(const json_t *jwk, const char *name, unsigned char *out, size_t outsize, size_t *len)
 {
-	char		text[B64_MEMBER_SIZE];
 	size_t		textlen;
-	SaJson		value;
+	const char *text = sa_json_string(jwk, name, &textlen);
 
-	return sa_json_member(jwk, name, &value) &&
-		sa_json_string(value, text, sizeof(text), &textlen) &&
-		sa_b64url_decode(text, textlen, out, outsize, len);
+	return text != NULL && sa_b64url_decode(text, textlen, out, outsize, len);
 }
 
 static EVP_PKEY *
@@ -238,32 +232,15 @@ pkey_from_params(const char *type, OSSL_PARAM *params)
 char *
 sa_key_public_jwk(const SaKey *key, const char *kid)
 {
-	PublicMembers members;
-	SaJsonWriter writer;
-	char		json[JWK_SIZE];
+	json_t	   *jwk = public_jwk(key);
 	char	   *text = NULL;
-	size_t		len;
 
-	if (public_members(key, &members) && sa_text_is_utf8(kid, strlen(kid)))
-	{
-		sa_json_begin(&writer, json, sizeof(json));
-		sa_json_add_string(&writer, "kty", members.kty);
-		if (members.crv != NULL)
-			sa_json_add_string(&writer, "crv", members.crv);
-		sa_json_add_string(&writer, members.first_name, members.first);
-		if (members.second_name != NULL)
-			sa_json_add_string(&writer, members.second_name, members.second);
-		sa_json_add_string(&writer, "alg", sa_alg_name(key->alg));
-		sa_json_add_string(&writer, "use", "sig");
-		sa_json_add_string(&writer, "kid", kid);
-		len = sa_json_end(&writer);
-		text = len > 0 ? malloc(len + 1) : NULL;
-		if (text != NULL)
-		{
-			memcpy(text, json, len);
-			text[len] = '\0';
-		}
-	}
+	if (jwk != NULL &&
+		jwk_add(jwk, "alg", sa_alg_name(key->alg)) &&
+		jwk_add(jwk, "use", "sig") &&
+		jwk_add(jwk, "kid", kid))
+		text = sa_json_text(jwk);
+	json_decref(jwk);
 	ERR_clear_error();
 	return text;
 }
@@ -272,38 +249,44 @@ sa_key_public_jwk(const SaKey *key, const char *kid)
 bool
 sa_key_thumbprint(const SaKey *key, char out[SA_KID_LEN + 1])
 {
-	PublicMembers members;
-	SaJsonWriter writer;
+	json_t	   *jwk = public_jwk(key);
 	unsigned char digest[SA_DIGEST_LEN];
-	char		json[JWK_SIZE];
-	size_t		len;
-	bool		ok = false;
+	char		text[JWK_SIZE];
+	size_t		len = sa_json_dump(jwk, JSON_SORT_KEYS, text, sizeof(text));
+	bool		ok = len > 0 && sa_sha256(text, len, digest);
 
 	out[0] = '\0';
-	if (public_members(key, &members))
-	{
-		sa_json_begin(&writer, json, sizeof(json));
-		if (key->alg == SA_ALG_RS256)
-		{
-			sa_json_add_string(&writer, members.second_name, members.second);
-			sa_json_add_string(&writer, "kty", members.kty);
-			sa_json_add_string(&writer, members.first_name, members.first);
-		}
-		else
-		{
-			sa_json_add_string(&writer, "crv", members.crv);
-			sa_json_add_string(&writer, "kty", members.kty);
-			sa_json_add_string(&writer, members.first_name, members.first);
-			if (members.second_name != NULL)
-				sa_json_add_string(&writer, members.second_name, members.second);
-		}
-		len = sa_json_end(&writer);
-		ok = len > 0 && sa_sha256(json, len, digest);
-	}
 	if (ok)
 		(void) sa_b64url_encode(digest, sizeof(digest), out);
+	json_decref(jwk);
 	ERR_clear_error();
 	return ok;
+}
+
+/* The members that make the key; NULL on failure. Not json_pack: it drops an optional member when memory is short. */
+static json_t *
+public_jwk(const SaKey *key)
+{
+	PublicMembers members;
+	json_t	   *jwk;
+
+	if (!public_members(key, &members))
+		return NULL;
+	jwk = json_object();
+	if (jwk != NULL &&
+		jwk_add(jwk, "kty", members.kty) &&
+		(members.crv == NULL || jwk_add(jwk, "crv", members.crv)) &&
+		jwk_add(jwk, members.first_name, members.first) &&
+		(members.second_name == NULL || jwk_add(jwk, members.second_name, members.second)))
+		return jwk;
+	json_decref(jwk);
+	return NULL;
+}
+
+static bool
+jwk_add(json_t *jwk, const char *name, const char *text)
+{
+	return json_object_set_new(jwk, name, json_string(text)) == 0;
 }
 
 static bool

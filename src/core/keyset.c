@@ -28,63 +28,61 @@ struct SaKeySet
 	Member		members[KEYS_MAX];
 };
 
-static bool keyset_add(SaKeySet *set, SaJson jwk);
+static bool keyset_add(SaKeySet *set, const json_t *jwk);
 
 SaKeySet *
 sa_keyset_parse(const char *json, size_t len)
 {
-	SaJson		text;
-	SaJson		keys;
-	SaJson		jwk;
-	SaKeySet   *set;
-	size_t		seen = 0;
+	json_t	   *text;
+	const json_t *keys;
+	SaKeySet   *set = NULL;
 
-	if (len > TEXT_MAX ||
-		sa_json_check(json, len, SA_JSON_NAMES_MAX, &text) != SA_JSON_OK ||
-		!sa_json_is_object(text) ||
-		!sa_json_member(text, "keys", &keys) ||
-		!sa_json_is_array(keys))
+	if (len > TEXT_MAX || sa_json_object(json, len, &text) != SA_JSON_OK)
 		return NULL;
 
-	set = calloc(1, sizeof(*set));
-	while (set != NULL && sa_json_next(&keys, NULL, &jwk))
+	keys = json_object_get(text, "keys");
+	if (json_is_array(keys) && json_array_size(keys) <= KEYS_MAX)
+		set = calloc(1, sizeof(*set));
+	for (size_t i = 0; set != NULL && i < json_array_size(keys); i++)
 	{
-		if (++seen > KEYS_MAX || !keyset_add(set, jwk))
+		if (!keyset_add(set, json_array_get(keys, i)))
 		{
 			sa_keyset_free(set);
 			set = NULL;
 		}
 	}
+	json_decref(text);
 	return set;
 }
 
 /* False when the whole set must be refused; a member that is not for us is only skipped. */
 static bool
-keyset_add(SaKeySet *set, SaJson jwk)
+keyset_add(SaKeySet *set, const json_t *jwk)
 {
 	Member	   *member = &set->members[set->count];
-	SaJson		kid;
+	const char *kid;
+	size_t		kidlen;
 	bool		skip;
 
-	if (!sa_json_is_object(jwk))
+	if (!json_is_object(jwk))
 		return false;
-	if (!sa_json_member(jwk, "kid", &kid) || !sa_json_is_string(kid) || sa_json_equals(kid, ""))
+	kid = sa_json_string(jwk, "kid", &kidlen);
+	if (kid == NULL || kidlen == 0)
 		return true;
 	member->key = sa_key_from_jwk_object(jwk, &skip);
 	if (member->key == NULL)
 		return skip;
 
-	/* Unescaped, the kid is never longer than its text in the JWK. */
-	member->kid = malloc(kid.len);
-	if (member->kid == NULL ||
-		!sa_json_string(kid, member->kid, kid.len, &member->kidlen) ||
-		sa_keyset_find(set, member->kid, member->kidlen) != NULL)
+	member->kid = malloc(kidlen);
+	if (member->kid == NULL || sa_keyset_find(set, kid, kidlen) != NULL)
 	{
 		free(member->kid);
 		sa_key_free(member->key);
 		memset(member, 0, sizeof(*member));
 		return false;
 	}
+	memcpy(member->kid, kid, kidlen);
+	member->kidlen = kidlen;
 	set->count++;
 	return true;
 }

@@ -3,9 +3,9 @@
  *		Access tokens: the strict reader, and the writer.
  *
  * The reader goes through the token in the order in which its parts may be
- * believed: form, header, key, signature, and only then the payload. Nothing
- * is allocated on the way but the caller's own claims, so that a server short
- * of memory does not call good tokens malformed. What the writer makes, the reader accepts; both use the same checks.
+ * believed: form, header, key, signature, and only then the payload. Every
+ * step ends in one result and everything that was allocated is freed in one
+ * place. What the writer makes, the reader accepts; both use the same checks.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,9 +21,6 @@
 #define PART_MAX		(SA_TOKEN_MAX / 4 * 3)
 
 #define JTI_LEN			16
-
-/* A header has three members, and comes from strangers. */
-#define HEADER_NAMES_MAX	32
 
 /* The end of the year 9999: what is later is a mistake, or an attempt at an overflow. */
 #define TIME_MAX		INT64_C(253402300799)
@@ -41,16 +38,17 @@ typedef struct Parts
 
 static bool split(const char *text, size_t len, Parts *parts);
 static SaTokenResult read_header(const Parts *parts, SaAlg *alg, SaToken *out);
-static bool is_at_jwt(SaJson header);
+static SaTokenResult parse(const char *text, size_t len, json_t **object);
+static bool is_at_jwt(const json_t *header);
 static SaTokenResult check_signature(const char *text, const Parts *parts, const SaKey *key);
 static SaTokenResult read_payload(const Parts *parts, const SaTokenRules *rules, SaToken *out);
-static SaTokenResult read_claims(SaJson payload, const SaTokenRules *rules, SaToken *out);
-static bool read_text(SaJson object, const char *name, char *out, size_t size);
-static bool read_sid(SaJson payload, char out[SA_UUID_SIZE]);
-static bool read_number(SaJson payload, const char *name, int64_t max, int64_t *out);
-static bool has_text(SaJson payload, const char *name);
-static bool is_text(SaJson payload, const char *name, const char *expected);
-static SaTokenResult check_audience(SaJson payload, const char *audience);
+static SaTokenResult read_claims(const json_t *payload, const SaTokenRules *rules, SaToken *out);
+static bool read_text(const json_t *payload, const char *name, char *out, size_t max);
+static bool read_sid(const json_t *payload, char out[SA_UUID_SIZE]);
+static bool read_number(const json_t *payload, const char *name, int64_t max, int64_t *out);
+static bool has_text(const json_t *payload, const char *name);
+static bool is_text(const json_t *payload, const char *name, const char *expected);
+static SaTokenResult check_audience(const json_t *payload, const char *audience);
 static SaTokenResult check_times(const SaToken *token, int64_t nbf, const SaTokenRules *rules);
 static bool draft_is_sound(const SaTokenDraft *draft, const char *kid);
 static bool text_fits(const char *text, size_t max);
@@ -138,34 +136,49 @@ static SaTokenResult
 read_header(const Parts *parts, SaAlg *alg, SaToken *out)
 {
 	char		text[PART_MAX];
-	char		name[16];
 	size_t		len;
-	SaJson		header;
-	SaJson		value;
+	json_t	   *header;
+	const char *name;
+	SaTokenResult result;
+	bool		ok;
 
-	if (!sa_b64url_decode(parts->header, parts->headerlen, text, sizeof(text), &len) ||
-		sa_json_check(text, len, HEADER_NAMES_MAX, &header) != SA_JSON_OK ||
-		!sa_json_is_object(header) ||
-		!sa_json_member(header, "alg", &value) ||
-		!sa_json_string(value, name, sizeof(name), &len) ||
-		!sa_alg_parse(name, len, alg) ||
-		sa_json_member(header, "crit", &value) ||
-		!is_at_jwt(header) ||
-		!read_text(header, "kid", out->kid, sizeof(out->kid)))
+	if (!sa_b64url_decode(parts->header, parts->headerlen, text, sizeof(text), &len))
 		return SA_TOKEN_MALFORMED;
-	return SA_TOKEN_OK;
+	result = parse(text, len, &header);
+	if (result != SA_TOKEN_OK)
+		return result;
+
+	name = sa_json_string(header, "alg", &len);
+	ok = name != NULL && sa_alg_parse(name, len, alg) &&
+		json_object_get(header, "crit") == NULL &&
+		is_at_jwt(header) &&
+		read_text(header, "kid", out->kid, sizeof(out->kid) - 1);
+	json_decref(header);
+	return ok ? SA_TOKEN_OK : SA_TOKEN_MALFORMED;
+}
+
+/* A text that could not be parsed for want of memory is not malformed, as far as jansson tells (see json.c). */
+static SaTokenResult
+parse(const char *text, size_t len, json_t **object)
+{
+	switch (sa_json_object(text, len, object))
+	{
+		case SA_JSON_OK:
+			return SA_TOKEN_OK;
+		case SA_JSON_NO_MEMORY:
+			return SA_TOKEN_ERROR;
+		default:
+			return SA_TOKEN_MALFORMED;
+	}
 }
 
 static bool
-is_at_jwt(SaJson header)
+is_at_jwt(const json_t *header)
 {
-	char		typ[32];
 	size_t		len;
-	SaJson		value;
+	const char *typ = sa_json_string(header, "typ", &len);
 
-	return sa_json_member(header, "typ", &value) &&
-		sa_json_string(value, typ, sizeof(typ), &len) &&
-		(strcasecmp(typ, "at+jwt") == 0 || strcasecmp(typ, "application/at+jwt") == 0);
+	return typ != NULL && (strcasecmp(typ, "at+jwt") == 0 || strcasecmp(typ, "application/at+jwt") == 0);
 }
 
 static SaTokenResult
@@ -193,41 +206,44 @@ read_payload(const Parts *parts, const SaTokenRules *rules, SaToken *out)
 {
 	char		text[PART_MAX];
 	size_t		len;
-	SaJson		payload;
+	json_t	   *payload;
 	SaToken		token = *out;
 	SaTokenResult result;
 
-	if (!sa_b64url_decode(parts->payload, parts->payloadlen, text, sizeof(text), &len) ||
-		sa_json_check(text, len, SA_JSON_NAMES_MAX, &payload) != SA_JSON_OK ||
-		!sa_json_is_object(payload))
+	if (!sa_b64url_decode(parts->payload, parts->payloadlen, text, sizeof(text), &len))
 		return SA_TOKEN_MALFORMED;
+	result = parse(text, len, &payload);
+	if (result != SA_TOKEN_OK)
+		return result;
 
 	/* A result that fills nothing must leave nothing half filled. */
 	result = read_claims(payload, rules, &token);
-	if (result != SA_TOKEN_OK && result != SA_TOKEN_NOT_YET_VALID && result != SA_TOKEN_EXPIRED)
-		return result;
-	if (rules->want_claims && !sa_claims_extract(payload, &token.claims))
-		return SA_TOKEN_ERROR;
-	*out = token;
+	if (result == SA_TOKEN_OK || result == SA_TOKEN_NOT_YET_VALID || result == SA_TOKEN_EXPIRED)
+	{
+		if (rules->want_claims && !sa_claims_extract(payload, &token.claims))
+			result = SA_TOKEN_ERROR;
+		else
+			*out = token;
+	}
+	json_decref(payload);
 	return result;
 }
 
 /* The claims that RFC 9068 and we require. */
 static SaTokenResult
-read_claims(SaJson payload, const SaTokenRules *rules, SaToken *out)
+read_claims(const json_t *payload, const SaTokenRules *rules, SaToken *out)
 {
 	int64_t		nbf = 0;
-	SaJson		value;
 	SaTokenResult audience;
 
-	if (!read_text(payload, "tid", out->tid, sizeof(out->tid)) ||
-		!read_text(payload, "uid", out->uid, sizeof(out->uid)) ||
+	if (!read_text(payload, "tid", out->tid, SA_TENANT_ID_MAX) ||
+		!read_text(payload, "uid", out->uid, SA_USER_ID_MAX) ||
 		!read_sid(payload, out->sid) ||
 		!read_number(payload, "epoch", INT64_MAX, &out->epoch) ||
 		!read_number(payload, "tepoch", INT64_MAX, &out->tepoch) ||
 		!read_number(payload, "iat", TIME_MAX, &out->iat) ||
 		!read_number(payload, "exp", TIME_MAX, &out->exp) ||
-		(sa_json_member(payload, "nbf", &value) && !read_number(payload, "nbf", TIME_MAX, &nbf)) ||
+		(json_object_get(payload, "nbf") != NULL && !read_number(payload, "nbf", TIME_MAX, &nbf)) ||
 		!is_text(payload, "sub", out->uid) ||
 		!has_text(payload, "client_id") ||
 		!has_text(payload, "jti") ||
@@ -242,74 +258,75 @@ read_claims(SaJson payload, const SaTokenRules *rules, SaToken *out)
 	return check_times(out, nbf, rules);
 }
 
-/* A member that is clean text of 1 to size - 1 bytes. */
+/* A member that is clean text of 1 to max bytes. */
 static bool
-read_text(SaJson object, const char *name, char *out, size_t size)
+read_text(const json_t *payload, const char *name, char *out, size_t max)
 {
 	size_t		len;
-	SaJson		value;
+	const char *text = sa_json_string(payload, name, &len);
 
-	if (sa_json_member(object, name, &value) && sa_json_string(value, out, size, &len) &&
-		len > 0 && sa_text_is_clean(out, len))
-		return true;
-	out[0] = '\0';
-	return false;
+	if (text == NULL || len == 0 || len > max || !sa_text_is_clean(text, len))
+		return false;
+	memcpy(out, text, len);
+	out[len] = '\0';
+	return true;
 }
 
 static bool
-read_sid(SaJson payload, char out[SA_UUID_SIZE])
+read_sid(const json_t *payload, char out[SA_UUID_SIZE])
 {
 	size_t		len;
-	SaJson		value;
+	const char *text = sa_json_string(payload, "sid", &len);
 	unsigned char uuid[16];
 
-	return sa_json_member(payload, "sid", &value) &&
-		sa_json_string(value, out, SA_UUID_SIZE, &len) &&
-		sa_uuid_decode(out, len, uuid);
+	if (text == NULL || !sa_uuid_decode(text, len, uuid))
+		return false;
+	memcpy(out, text, SA_UUID_SIZE);
+	return true;
 }
 
 /* A JSON integer, not a real that happens to be whole: 1e3 and 1000.0 are refused. */
 static bool
-read_number(SaJson payload, const char *name, int64_t max, int64_t *out)
+read_number(const json_t *payload, const char *name, int64_t max, int64_t *out)
 {
-	SaJson		value;
+	const json_t *value = json_object_get(payload, name);
 
-	return sa_json_member(payload, name, &value) && sa_json_integer(value, out) && *out >= 0 && *out <= max;
+	if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) > max)
+		return false;
+	*out = json_integer_value(value);
+	return true;
 }
 
 static bool
-has_text(SaJson payload, const char *name)
+has_text(const json_t *payload, const char *name)
 {
-	SaJson		value;
+	size_t		len;
 
-	return sa_json_member(payload, name, &value) && sa_json_is_string(value) && !sa_json_equals(value, "");
+	return sa_json_string(payload, name, &len) != NULL && len > 0;
 }
 
 static bool
-is_text(SaJson payload, const char *name, const char *expected)
+is_text(const json_t *payload, const char *name, const char *expected)
 {
-	SaJson		value;
-
-	return sa_json_member(payload, name, &value) && sa_json_equals(value, expected);
+	return sa_json_equals(json_object_get(payload, name), expected);
 }
 
 /* RFC 7519, section 4.1.3: one string, or an array of strings of which one must be ours. */
 static SaTokenResult
-check_audience(SaJson payload, const char *audience)
+check_audience(const json_t *payload, const char *audience)
 {
+	const json_t *aud = json_object_get(payload, "aud");
 	SaTokenResult result = SA_TOKEN_WRONG_ISSUER;
-	SaJson		aud;
-	SaJson		value;
 
-	if (!sa_json_member(payload, "aud", &aud))
-		return SA_TOKEN_MALFORMED;
-	if (sa_json_is_string(aud))
+	if (json_is_string(aud))
 		return sa_json_equals(aud, audience) ? SA_TOKEN_OK : SA_TOKEN_WRONG_ISSUER;
-	if (!sa_json_is_array(aud))
+	if (!json_is_array(aud))
 		return SA_TOKEN_MALFORMED;
-	while (sa_json_next(&aud, NULL, &value))
+	for (size_t i = 0; i < json_array_size(aud); i++)
 	{
-		if (!sa_json_is_string(value))
+		const json_t *value = json_array_get(aud, i);
+
+		if (!json_is_string(value))
 			return SA_TOKEN_MALFORMED;
 		if (sa_json_equals(value, audience))
 			result = SA_TOKEN_OK;
@@ -389,7 +406,6 @@ draft_is_sound(const SaTokenDraft *draft, const char *kid)
 		draft->iat >= 0 && draft->iat <= TIME_MAX &&
 		draft->exp >= 0 && draft->exp <= TIME_MAX &&
 		text_fits(draft->issuer, SA_TOKEN_MAX) &&
-		sa_text_is_utf8(draft->audience, strlen(draft->audience)) &&
 		(draft->client_id == NULL || text_fits(draft->client_id, SA_TOKEN_MAX)) &&
 		(draft->claims == NULL || sa_claims_check(draft->claims, strlen(draft->claims)) == NULL);
 }
@@ -405,46 +421,43 @@ text_fits(const char *text, size_t max)
 static size_t
 encode_header(SaAlg alg, const char *kid, char *out, size_t outsize)
 {
-	SaJsonWriter writer;
+	json_t	   *header = json_pack("{s:s, s:s, s:s}",
+								   "alg", sa_alg_name(alg),
+								   "typ", "at+jwt",
+								   "kid", kid);
+	size_t		len = sa_json_dump(header, 0, out, outsize);
 
-	sa_json_begin(&writer, out, outsize);
-	sa_json_add_string(&writer, "alg", sa_alg_name(alg));
-	sa_json_add_string(&writer, "typ", "at+jwt");
-	sa_json_add_string(&writer, "kid", kid);
-	return sa_json_end(&writer);
+	json_decref(header);
+	return len;
 }
 
-/*
- * The caller's own claims are appended as they are written, so that no number
- * in them changes on its way; sa_claims_check has seen them.
- */
 static size_t
 encode_payload(const SaTokenDraft *draft, char *out, size_t outsize)
 {
 	unsigned char random[JTI_LEN];
 	char		jti[SA_B64URL_SIZE(JTI_LEN)];
-	SaJsonWriter writer;
-	size_t		len;
+	json_t	   *payload;
+	size_t		len = 0;
 
 	if (!sa_random(random, sizeof(random)))
 		return 0;
 	(void) sa_b64url_encode(random, sizeof(random), jti);
 
-	sa_json_begin(&writer, out, outsize);
-	sa_json_add_string(&writer, "iss", draft->issuer);
-	sa_json_add_string(&writer, "aud", draft->audience);
-	sa_json_add_string(&writer, "sub", draft->uid);
-	sa_json_add_string(&writer, "client_id", draft->client_id ? draft->client_id : draft->tid);
-	sa_json_add_string(&writer, "jti", jti);
-	sa_json_add_integer(&writer, "iat", draft->iat);
-	sa_json_add_integer(&writer, "exp", draft->exp);
-	sa_json_add_string(&writer, "tid", draft->tid);
-	sa_json_add_string(&writer, "uid", draft->uid);
-	sa_json_add_string(&writer, "sid", draft->sid);
-	sa_json_add_integer(&writer, "epoch", draft->epoch);
-	sa_json_add_integer(&writer, "tepoch", draft->tepoch);
-	len = sa_json_end(&writer);
-	if (len == 0 || draft->claims == NULL)
-		return len;
-	return sa_claims_append(draft->claims, strlen(draft->claims), out, len, outsize);
+	payload = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I}",
+						"iss", draft->issuer,
+						"aud", draft->audience,
+						"sub", draft->uid,
+						"client_id", draft->client_id ? draft->client_id : draft->tid,
+						"jti", jti,
+						"iat", (json_int_t) draft->iat,
+						"exp", (json_int_t) draft->exp,
+						"tid", draft->tid,
+						"uid", draft->uid,
+						"sid", draft->sid,
+						"epoch", (json_int_t) draft->epoch,
+						"tepoch", (json_int_t) draft->tepoch);
+	if (payload != NULL && (draft->claims == NULL || sa_claims_add(payload, draft->claims)))
+		len = sa_json_dump(payload, 0, out, outsize);
+	json_decref(payload);
+	return len;
 }

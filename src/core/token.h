@@ -32,7 +32,7 @@ typedef enum SaTokenResult
 	SA_TOKEN_WRONG_ISSUER,		/* or audience */
 	SA_TOKEN_NOT_YET_VALID,		/* iat or nbf beyond now + leeway */
 	SA_TOKEN_EXPIRED,			/* exp <= now - leeway */
-	SA_TOKEN_ERROR				/* out of memory or broken OpenSSL: nothing is known about the token */
+	SA_TOKEN_ERROR				/* out of memory (as far as jansson tells: json.c) or broken OpenSSL: nothing is known about the token */
 } SaTokenResult;
 
 /* "ok", "malformed", "unknown_key", ... as in the outcomes of sessauth.verify(). */
@@ -103,8 +103,9 @@ extern char *sa_token_mint(const SaKey *key, const char *kid, const SaTokenDraft
 /*
  * NULL when the claims are a JSON object that may be embedded, else a static English reason in lower case.
  * Reserved: iss aud sub client_id jti iat exp nbf tid uid sid epoch tepoch, typ cty alg kid crit, active token_type.
- * Nesting beyond 32 levels and more than 496 members are refused too: no reader would take the token.
- * SaToken.claims gives back what was written, every digit, byte by byte but for white space between members.
+ * Integers beyond 64 bits and nesting beyond 32 levels are refused too: no reader would take the token.
+ * SaToken.claims gives back the same values in the same order, as jansson writes them: compact, reals with
+ * 17 digits. Their length counts in that form, too.
  */
 extern const char *sa_claims_check(const char *json, size_t len);
 
