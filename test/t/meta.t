@@ -24,4 +24,17 @@ for my $file ($meta->{provides}{sessauth}{file}, $meta->{provides}{sessauth}{doc
 	ok(-s $file, "$file is there");
 }
 
+# A walkthrough that names what is not there leads astray.
+my %source = map { $_ => slurp_file($_) } glob('src/*/*.c sql/*.sql');
+my $code   = join "\n", values %source;
+for my $document ('doc/walkthrough.md', 'README.md')
+{
+	my $text  = slurp_file($document);
+	my @files = grep { !-e } $text =~ m{\b((?:src|sql|test|doc)/[\w./-]*\w/?)}g;
+	is("@files", '', "every file that $document names is there");
+	next unless $document =~ /walkthrough/;
+	my @functions = grep { $code !~ /^\Q$_\E\(/m } $text =~ /`(\w+)\(\)`/g;
+	is("@functions", '', "every C function that $document names is there");
+}
+
 done_testing;
