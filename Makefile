@@ -12,7 +12,7 @@ CHAPTERS    = $(sort $(wildcard sql/[0-9]*.sql))
 
 PG_CPPFLAGS = -Isrc -DSESSAUTH_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -std=gnu11
-SHLIB_LINK  = -lhiredis -ljansson -lssl -lcrypto
+SHLIB_LINK  = -lhiredis -ljansson -lssl -lcrypto -Wl,--version-script=src/exports.map
 
 # Against a running server whose shared_preload_libraries has sessauth. Expected output
 # of specs lies beside them; where to look for it became an option in version 16.
@@ -47,7 +47,9 @@ $(DATA_built): $(CHAPTERS)
 	cat $^ > $@
 
 # Every object depends on every header: there are few, and a stale object costs more.
-$(OBJS): $(wildcard src/*/*.h)
+$(OBJS): Makefile $(wildcard src/*/*.h)
+
+sessauth.so: src/exports.map
 
 include src/node/node.mk
 include test/unit/unit.mk

@@ -272,7 +272,8 @@ public_jwk(const SaKey *key)
 
 	if (!public_members(key, &members))
 		return NULL;
-	jwk = json_object();
+	/* Not json_object(): PostgreSQL exports a function of that name, and in the server that one would be called. */
+	jwk = json_pack("{}");
 	if (jwk != NULL &&
 		jwk_add(jwk, "kty", members.kty) &&
 		(members.crv == NULL || jwk_add(jwk, "crv", members.crv)) &&
