@@ -73,7 +73,8 @@ memory_apply(Memory *memory, const SaEntry *entry, int64_t now)
 	{
 		if (memory->count >= memory->max)
 		{
-			memory_prune(memory, now, true);
+			if (now >= memory->next_expiry)
+				memory_prune(memory, now, true);
 			if (memory->count >= memory->max)
 				return false;
 		}
@@ -82,6 +83,8 @@ memory_apply(Memory *memory, const SaEntry *entry, int64_t now)
 		slot = find(memory->entries, memory->size, &name);
 		slot->name = name;
 		memory->count++;
+		if (entry->until < memory->next_expiry)
+			memory->next_expiry = entry->until;
 	}
 	if (epoch > slot->epoch)
 		slot->epoch = epoch;
@@ -96,14 +99,29 @@ memory_prune(Memory *memory, int64_t now, bool force)
 	size_t		expired = 0;
 	size_t		size = SIZE_MIN;
 
+	int64_t		next_expiry = INT64_MAX;
+
 	for (size_t i = 0; i < memory->size; i++)
-		if ((memory->entries[i].name.half[0] | memory->entries[i].name.half[1]) != 0 && memory->entries[i].until <= now)
+	{
+		const MemoryEntry *entry = &memory->entries[i];
+
+		if ((entry->name.half[0] | entry->name.half[1]) == 0)
+			continue;
+		if (entry->until <= now)
 			expired++;
+		else if (entry->until < next_expiry)
+			next_expiry = entry->until;
+	}
+	if (expired == 0)
+		memory->next_expiry = next_expiry;
 	if (expired == 0 || (!force && expired * 4 < memory->count))
 		return;
 	while (size * 5 < (memory->count - expired) * 10)
 		size *= 2;
-	(void) rebuild(memory, size, now);	/* without memory for it, what has expired stays a little longer */
+
+	/* Without memory for it, what has expired stays a little longer. */
+	if (rebuild(memory, size, now))
+		memory->next_expiry = next_expiry;
 }
 
 /* The entry of that name, or the free one where it belongs. The table is never full. */

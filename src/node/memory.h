@@ -37,6 +37,7 @@ typedef struct Memory
 	size_t		size;			/* a power of two */
 	size_t		count;
 	size_t		max;
+	int64_t		next_expiry;	/* nothing expires before this (unix ms): no need to look for room */
 } Memory;
 
 extern bool memory_init(Memory *memory, size_t max);

@@ -134,6 +134,16 @@ test_bound(void)
 	ok(!apply(SA_KIND_USER, "t", "one more", 3, NOW + 50, NOW + 4), "not before something has expired");
 	ok(apply(SA_KIND_USER, "t", "one more", 3, NOW + 50, NOW + 5) && memory.count == 491, "room is made of what has expired by then");
 	ok(epoch_of(SA_KIND_USER, "t", "u9") == 0 && epoch_of(SA_KIND_USER, "t", "u10") == 3, "and of nothing else");
+	fitted = 0;
+	for (int i = 0; i < 20; i++)
+	{
+		snprintf(uid, sizeof(uid), "v%d", i);
+		if (apply(SA_KIND_USER, "t", uid, 3, NOW + 10, NOW + 5))
+			fitted++;
+	}
+	ok(fitted == 9 && memory.count == 500, "the room that was made can be filled again");
+	ok(!apply(SA_KIND_USER, "t", "another", 3, NOW + 50, NOW + 9) && apply(SA_KIND_USER, "t", "another", 3, NOW + 50, NOW + 10),
+	   "and made again when that has expired, which is earlier than the rest");
 	memory_free(&memory);
 }
 
