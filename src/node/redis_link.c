@@ -21,7 +21,8 @@
 
 #define CONNECT_TIMEOUT_MS	2000
 #define WAITING_MAX			16		/* replies under way at once: the follower needs a handful */
-#define REPLY_BYTES_MAX		(64 * 1024 * 1024)
+#define REPLY_BYTES_MAX		(16 * 1024 * 1024)
+#define REPLY_ELEMENTS_MAX	(1024 * 1024)	/* of one array: hiredis makes room for all of them at once */
 
 struct RedisLink
 {
@@ -32,6 +33,12 @@ struct RedisLink
 	struct bufferevent *bev;
 	struct event *timer;		/* of the oldest command, or of the connect */
 	redisReader *reader;
+	size_t		reply_bytes;	/* read since the last whole reply */
+#if HIREDIS_MAJOR < 1
+	redisReplyObjectFunctions functions;
+	redisReplyObjectFunctions *defaults;
+#endif
+	unsigned int attempt;		/* goes through the addresses of the host */
 	bool		up;
 	int			login_left;		/* replies until it is */
 	RedisReplied waiting[WAITING_MAX];
@@ -43,6 +50,7 @@ struct RedisLink
 static void on_read(struct bufferevent *bev, void *arg);
 static void on_event(struct bufferevent *bev, short what, void *arg);
 static void on_timer(evutil_socket_t fd, short what, void *arg);
+static bool make_reader(RedisLink *link);
 static void close_link(RedisLink *link);
 static void fail(RedisLink *link, const char *why, const char *detail);
 static bool open_socket(RedisLink *link);
@@ -92,8 +100,7 @@ void
 redis_link_connect(RedisLink *link)
 {
 	close_link(link);
-	link->reader = redisReaderCreate();
-	if (link->reader == NULL)
+	if (!make_reader(link))
 	{
 		fail(link, "out of memory", NULL);
 		return;
@@ -104,12 +111,43 @@ redis_link_connect(RedisLink *link)
 	bufferevent_enable(link->bev, EV_READ | EV_WRITE);
 }
 
+#if HIREDIS_MAJOR < 1
+static void *
+create_array(const redisReadTask *task, int elements)
+{
+	RedisLink  *link = task->privdata;
+
+	return elements > REPLY_ELEMENTS_MAX ? NULL : link->defaults->createArray(task, elements);
+}
+#endif
+
+/* A reader that does not believe every number that it is told. */
+static bool
+make_reader(RedisLink *link)
+{
+	link->reply_bytes = 0;
+	link->reader = redisReaderCreate();
+	if (link->reader == NULL)
+		return false;
+#if HIREDIS_MAJOR < 1
+	link->defaults = link->reader->fn;
+	link->functions = *link->defaults;
+	link->functions.createArray = create_array;
+	link->reader->fn = &link->functions;
+	link->reader->privdata = link;
+#else
+	link->reader->maxelements = REPLY_ELEMENTS_MAX;
+#endif
+	return true;
+}
+
 static bool
 open_socket(RedisLink *link)
 {
 	struct sockaddr_un un = {0};
 	struct addrinfo hints = {0};
 	struct addrinfo *addresses = NULL;
+	struct addrinfo *address;
 	int			rc;
 	int			one = 1;
 
@@ -137,7 +175,11 @@ open_socket(RedisLink *link)
 		fail(link, "could not resolve the host name", gai_strerror(rc));
 		return false;
 	}
-	rc = bufferevent_socket_connect(link->bev, addresses->ai_addr, (int) addresses->ai_addrlen);
+	address = addresses;
+	for (unsigned int i = 0; i < link->attempt; i++)
+		address = address->ai_next ? address->ai_next : addresses;
+	link->attempt = address->ai_next ? link->attempt + 1 : 0;	/* until one works */
+	rc = bufferevent_socket_connect(link->bev, address->ai_addr, (int) address->ai_addrlen);
 	freeaddrinfo(addresses);
 	if (rc != 0)
 	{
@@ -207,6 +249,7 @@ login_replied(RedisLink *link, const redisReply *reply)
 	if (--link->login_left > 0)
 		return;
 	link->up = true;
+	link->attempt = 0;
 	link->events.up(link->events.arg, link);
 }
 
@@ -258,7 +301,8 @@ on_read(struct bufferevent *bev, void *arg)
 
 	while (link->bev == bev && (n = evbuffer_remove(input, bytes, sizeof(bytes))) > 0)
 	{
-		if (link->reader->len > REPLY_BYTES_MAX || redisReaderFeed(link->reader, bytes, (size_t) n) != REDIS_OK)
+		link->reply_bytes += (size_t) n;
+		if (link->reply_bytes > REPLY_BYTES_MAX || redisReaderFeed(link->reader, bytes, (size_t) n) != REDIS_OK)
 		{
 			fail(link, "the server does not answer like Redis", NULL);
 			return;
@@ -281,6 +325,7 @@ on_read(struct bufferevent *bev, void *arg)
 				fail(link, "the server speaks without being asked", NULL);
 				return;
 			}
+			link->reply_bytes = 0;
 			replied = link->waiting[link->first];
 			link->first = (link->first + 1) % WAITING_MAX;
 			if (--link->count > 0)
