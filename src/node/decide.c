@@ -15,29 +15,38 @@
 #include "node/node.h"
 
 static const SaKey *lookup(void *arg, const char *kid, size_t kidlen);
-static SessauthCode unknown_key(SessauthNode *node, int64_t arrived, SessauthDecision *out);
+static bool newer_keys(SessauthNode *node, int64_t arrived, bool *tried);
+static SessauthCode unknown_key(SessauthNode *node, bool tried, SessauthDecision *out);
 static SessauthCode judge(SessauthNode *node, const SaToken *token, SessauthDecision *out);
 
 SessauthCode
 sessauth_decide(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out)
 {
 	SaTokenRules rules = {.issuer = node->issuer, .audience = node->audience, .now = -1};
-	SharedKeys *keys = keys_use(node);
+	SharedKeys *keys;
 	SaToken		read;
 	SaTokenResult result;
+	int64_t		begun;
+	bool		tried = false;
 
-	memset(out, 0, sizeof(*out));
-	memset(&read, 0, sizeof(read));
-	result = sa_token_read(token, len, lookup, keys, &rules, &read);
-	if (keys)
-		keys_release(keys);
+	/* "Unknown" is certain only by keys that were asked for after this token had arrived. */
+	do
+	{
+		memset(out, 0, sizeof(*out));
+		memset(&read, 0, sizeof(read));
+		keys = keys_use(node);
+		result = sa_token_read(token, len, lookup, keys, &rules, &read);
+		begun = keys ? keys->begun : 0;
+		if (keys)
+			keys_release(keys);
+	} while (result == SA_TOKEN_UNKNOWN_KEY && begun <= arrived && newer_keys(node, arrived, &tried));
 	switch (result)
 	{
 		case SA_TOKEN_OK:
 			out->code = judge(node, &read, out);
 			break;
 		case SA_TOKEN_UNKNOWN_KEY:
-			out->code = unknown_key(node, arrived, out);
+			out->code = begun > arrived ? SESSAUTH_UNKNOWN_KEY : unknown_key(node, tried, out);
 			break;
 		case SA_TOKEN_BAD_SIGNATURE:
 			out->code = SESSAUTH_BAD_SIGNATURE;
@@ -65,20 +74,23 @@ lookup(void *arg, const char *kid, size_t kidlen)
 	return keys ? sa_keyset_find(keys->set, kid, kidlen) : NULL;
 }
 
-/* "Unknown" is certain only when the keys were asked for after this token had arrived. */
-static SessauthCode
-unknown_key(SessauthNode *node, int64_t arrived, SessauthDecision *out)
+/* True when keys that were asked for after that moment have come; else *tried says whether that has failed meanwhile. */
+static bool
+newer_keys(SessauthNode *node, int64_t arrived, bool *tried)
 {
-	int64_t		begun;
-	int64_t		tried;
+	bool		newer;
 
 	pthread_mutex_lock(&node->keys_lock);
-	begun = node->keys_begun;
-	tried = node->keys_tried;
+	newer = node->keys && node->keys->begun > arrived;
+	*tried = node->keys_tried > arrived;
 	pthread_mutex_unlock(&node->keys_lock);
-	if (node->jwks_file ? begun != 0 : begun > arrived)
-		return SESSAUTH_UNKNOWN_KEY;
-	out->why = tried > arrived ? SESSAUTH_WHY_KEYS_FAILED : SESSAUTH_WHY_KEYS_PENDING;
+	return newer;
+}
+
+static SessauthCode
+unknown_key(SessauthNode *node, bool tried, SessauthDecision *out)
+{
+	out->why = tried ? SESSAUTH_WHY_KEYS_FAILED : SESSAUTH_WHY_KEYS_PENDING;
 	keys_request(node);
 	return SESSAUTH_CANNOT_TELL;
 }
@@ -92,6 +104,7 @@ judge(SessauthNode *node, const SaToken *token, SessauthDecision *out)
 	MemoryName	key;
 	bool		revoked;
 	int64_t		end;
+	int64_t		horizon;
 	int64_t		at_least;
 	int64_t		at_most = 0;
 	int64_t		now;
@@ -117,6 +130,7 @@ judge(SessauthNode *node, const SaToken *token, SessauthDecision *out)
 		memory_epoch(&node->memory, &tenant) > token->tepoch ||
 		memory_epoch(&node->memory, &key) != 0;
 	end = node->lease.end;
+	horizon = node->lease.horizon;
 	now = clock_now();
 	at_least = node_ledger_time(node, now);
 	if (node->ledger_clock.has_upper)
@@ -126,6 +140,10 @@ judge(SessauthNode *node, const SaToken *token, SessauthDecision *out)
 	if (revoked)
 		return SESSAUTH_REVOKED;
 	if (at_least != 0 && token->exp <= at_least / 1000000 - node->leeway)
+		return SESSAUTH_EXPIRED;
+
+	/* No leeway where a revocation may have been forgotten before this node could hear of it. */
+	if (token->exp <= horizon / 1000000)
 		return SESSAUTH_EXPIRED;
 
 	/* Whole seconds: a token of this very second is not from the future. */

@@ -55,6 +55,7 @@ struct Follower
 	char		last_id[48];
 	bool		reading;		/* an XREAD is under way */
 	bool		read_nowait;	/* and it does not block */
+	int64_t		read_at;		/* when it was sent */
 	int64_t		rescan_at;		/* not before */
 	int64_t		rescan_wait;
 
@@ -76,14 +77,18 @@ static void on_up(void *arg, RedisLink *link);
 static void on_down(void *arg, RedisLink *link, const char *why);
 static void read_on(Follower *follower);
 static void stream_replied(void *arg, const redisReply *reply);
-static bool apply_entries(Follower *follower, const redisReply *entries);
+static bool apply_entries(Follower *follower, const redisReply *entries, bool *beat);
+static bool take_id(Follower *follower, const redisReply *id);
+static bool apply_entry(Follower *follower, const redisReply *fields);
+static void rewind_stream(Follower *follower);
 static void control_step(Follower *follower);
 static void ask(Follower *follower, int64_t now);
 static void write_nonce(Follower *follower);
 static void written(void *arg, const redisReply *reply);
 static void answer_replied(void *arg, const redisReply *reply);
 static void goodbye_replied(void *arg, const redisReply *reply);
-static void set_state(SessauthNode *node, const char *state);
+static void refused(SessauthNode *node, RedisTask task, const char *what, const redisReply *reply);
+static void set_state(SessauthNode *node, RedisTask task, const char *state);
 static void load_key(Follower *follower);
 
 bool
@@ -116,7 +121,7 @@ follower_start(SessauthNode *node)
 		return false;
 	event_add(follower->tick, &tv);
 	event_add(follower->wake, NULL);
-	set_state(node, "not connected to Redis yet");
+	set_state(node, REDIS_READ, "not connected to Redis yet");
 	return pthread_create(&follower->thread, NULL, run, follower) == 0 || (follower->stopping = true, false);
 }
 
@@ -234,7 +239,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	{
 		follower->pruned_at = now;
 		pthread_rwlock_wrlock(&follower->node->lock);
-		memory_prune(&follower->node->memory, node_ledger_time(follower->node, now) / 1000, false);
+		memory_prune(&follower->node->memory, node_forgets_before(follower->node, now), false);
 		pthread_rwlock_unlock(&follower->node->lock);
 	}
 }
@@ -287,7 +292,7 @@ on_down(void *arg, RedisLink *link, const char *why)
 	else
 		follower->getting = false;
 	if (!follower->stopping)
-		set_state(follower->node, why);
+		set_state(follower->node, i == 0 ? REDIS_READ : REDIS_ASK, why);
 	else if (i == 1)
 		event_base_loopbreak(follower->base);
 }
@@ -322,9 +327,14 @@ read_on(Follower *follower)
 	argv[argc++] = SA_FIELD("STREAMS", 7);
 	argv[argc++] = SA_FIELD_STR(follower->stream_key);
 	argv[argc++] = SA_FIELD_STR(follower->last_id);
+	follower->read_at = clock_now();
 	follower->reading = redis_link_command(follower->reader, stream_replied, READ_BLOCK_MS + REPLY_TIMEOUT_MS, argc, argv);
 }
 
+/*
+ * Reads on at once while that brings news; else the next tick does, so that no
+ * reply, however odd, can keep both sides busy.
+ */
 static void
 stream_replied(void *arg, const redisReply *reply)
 {
@@ -333,98 +343,132 @@ stream_replied(void *arg, const redisReply *reply)
 	int64_t		now = clock_now();
 	int64_t		lo;
 	int64_t		hi;
+	bool		again = false;
 	bool		waits;
 	bool		beat = false;
 
 	follower->reading = false;
 	if (reply->type == REDIS_REPLY_ERROR)
 	{
-		char		text[140];
-
-		snprintf(text, sizeof(text), "the server refuses to show the stream: %.90s", reply->str);
-		set_state(node, text);
-		return;					/* the next tick tries again */
+		/* It may be last_id that it does not like. */
+		refused(node, REDIS_READ, "to show the stream", reply);
+		rewind_stream(follower);
+		return;
 	}
-	set_state(node, "");
-	follower->backoff[0] = 0;
-	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 && reply->element[0]->type == REDIS_REPLY_ARRAY &&
-		reply->element[0]->elements == 2 && reply->element[0]->element[1]->type == REDIS_REPLY_ARRAY)
-		beat = apply_entries(follower, reply->element[0]->element[1]);
-	else if (reply->type == REDIS_REPLY_NIL && follower->read_nowait && now >= follower->rescan_at)
+	if (reply->type == REDIS_REPLY_NIL)
 	{
-		pthread_rwlock_wrlock(&node->lock);
-		waits = lease_waits(&node->lease, &lo, &hi);
-		if (waits)
-			node->rescans++;
-		pthread_rwlock_unlock(&node->lock);
-		if (waits)
+		again = !follower->read_nowait && now - follower->read_at >= TICK_MS * 1000;
+		if (follower->read_nowait && now >= follower->rescan_at)
 		{
-			strcpy(follower->last_id, "0-0");
-			follower->rescan_wait = follower->rescan_wait == 0 ? RESCAN_FIRST_US :
-				follower->rescan_wait * 2 > RESCAN_MAX_US ? RESCAN_MAX_US : follower->rescan_wait * 2;
-			follower->rescan_at = now + follower->rescan_wait;
+			pthread_rwlock_rdlock(&node->lock);
+			waits = lease_waits(&node->lease, &lo, &hi);
+			pthread_rwlock_unlock(&node->lock);
+			if (waits)
+			{
+				rewind_stream(follower);
+				follower->rescan_wait = follower->rescan_wait == 0 ? RESCAN_FIRST_US :
+					follower->rescan_wait * 2 > RESCAN_MAX_US ? RESCAN_MAX_US : follower->rescan_wait * 2;
+				follower->rescan_at = now + follower->rescan_wait;
+				again = true;
+			}
 		}
 	}
+	else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 && reply->element[0]->type == REDIS_REPLY_ARRAY &&
+			 reply->element[0]->elements == 2 && reply->element[0]->element[1]->type == REDIS_REPLY_ARRAY &&
+			 reply->element[0]->element[1]->elements > 0 && apply_entries(follower, reply->element[0]->element[1], &beat))
+		again = true;
+	else
+	{
+		set_state(node, REDIS_READ, "the server does not answer like Redis");
+		return;
+	}
+	set_state(node, REDIS_READ, "");
+	follower->backoff[0] = 0;
 	if (follower->stopping)
 		return;
-	if (reply->type == REDIS_REPLY_NIL && follower->read_nowait && strcmp(follower->last_id, "0-0") != 0)
-		;						/* nothing new without waiting: the next tick reads on */
-	else
+	if (again)
 		read_on(follower);
 	if (beat)
 		control_step(follower);
 }
 
-/* True when there was a beat among them. */
+/* False when this is no list of entries; *beat is set when there was a beat among them. */
 static bool
-apply_entries(Follower *follower, const redisReply *entries)
+apply_entries(Follower *follower, const redisReply *entries, bool *beat)
 {
 	SessauthNode *node = follower->node;
-	int64_t		now = clock_now();
-	bool		beat = false;
+	bool		good = true;
 
-	pthread_rwlock_wrlock(&node->lock);
-	for (size_t i = 0; i < entries->elements; i++)
+	for (size_t i = 0; good && i < entries->elements; i++)
 	{
 		const redisReply *item = entries->element[i];
-		const redisReply *fields;
-		SaField		args[FIELDS_MAX];
-		SaEntry		entry;
-		bool		good;
 
-		if (item->type != REDIS_REPLY_ARRAY || item->elements != 2 || item->element[0]->type != REDIS_REPLY_STRING ||
-			item->element[0]->len <= 0 || (size_t) item->element[0]->len >= sizeof(follower->last_id))
-		{
-			node->refused_entries++;
-			continue;
-		}
-		memcpy(follower->last_id, item->element[0]->str, (size_t) item->element[0]->len + 1);
-		fields = item->element[1];
-		good = fields->type == REDIS_REPLY_ARRAY && fields->elements <= FIELDS_MAX;
-		for (size_t j = 0; good && j < fields->elements; j++)
-		{
-			good = fields->element[j]->type == REDIS_REPLY_STRING;
-			if (good)
-				args[j] = SA_FIELD(fields->element[j]->str, (size_t) fields->element[j]->len);
-		}
-		if (!good || !sa_entry_read(follower->key, follower->stream_key, args, fields->elements, &entry))
-		{
-			node->refused_entries++;	/* it leaves a hole, if it stood for a number */
-			continue;
-		}
-		if (entry.kind == SA_KIND_BEAT)
-		{
-			ledger_clock_seen(&node->ledger_clock, entry.at, now);
-			beat = true;
-		}
-		/* A revocation that does not fit into memory leaves a hole as well: the lease then runs out. */
-		else if (memory_apply(&node->memory, &entry, node_ledger_time(node, now) / 1000))
-			lease_applied(&node->lease, entry.g, entry.n);
+		good = item->type == REDIS_REPLY_ARRAY && item->elements == 2 && take_id(follower, item->element[0]);
+		if (good && apply_entry(follower, item->element[1]))
+			*beat = true;
 	}
+	pthread_rwlock_wrlock(&node->lock);
 	if (lease_extend(&node->lease))
 		follower->rescan_wait = 0;
 	pthread_rwlock_unlock(&node->lock);
-	return beat;
+	return good;
+}
+
+static bool
+take_id(Follower *follower, const redisReply *id)
+{
+	size_t		len = id->type == REDIS_REPLY_STRING ? (size_t) id->len : 0;
+
+	if (len == 0 || len >= sizeof(follower->last_id) || strspn(id->str, "0123456789-") != len)
+		return false;
+	memcpy(follower->last_id, id->str, len + 1);
+	return true;
+}
+
+/*
+ * True when it was a beat. What is not authentic, and a revocation that does
+ * not fit into memory, leaves a hole: the lease then runs out. The lock is taken for each entry, not for
+ * all of them, and not while MACs are computed, so that deciders hardly wait.
+ */
+static bool
+apply_entry(Follower *follower, const redisReply *fields)
+{
+	SessauthNode *node = follower->node;
+	SaField		args[FIELDS_MAX];
+	SaEntry		entry;
+	int64_t		now = clock_now();
+	bool		good = fields->type == REDIS_REPLY_ARRAY && fields->elements <= FIELDS_MAX;
+
+	for (size_t i = 0; good && i < fields->elements; i++)
+	{
+		good = fields->element[i]->type == REDIS_REPLY_STRING;
+		if (good)
+			args[i] = SA_FIELD(fields->element[i]->str, (size_t) fields->element[i]->len);
+	}
+	good = good && sa_entry_read(follower->key, follower->stream_key, args, fields->elements, &entry);
+
+	pthread_rwlock_wrlock(&node->lock);
+	if (!good)
+		node->refused_entries++;
+	else if (entry.kind == SA_KIND_BEAT)
+		ledger_clock_seen(&node->ledger_clock, entry.at, now);
+	else if (memory_apply(&node->memory, &entry, node_forgets_before(node, now)))
+		lease_applied(&node->lease, entry.g, entry.n);
+	pthread_rwlock_unlock(&node->lock);
+	return good && entry.kind == SA_KIND_BEAT;
+}
+
+static void
+rewind_stream(Follower *follower)
+{
+	SessauthNode *node = follower->node;
+
+	if (strcmp(follower->last_id, "0-0") == 0)
+		return;
+	strcpy(follower->last_id, "0-0");
+	pthread_rwlock_wrlock(&node->lock);
+	node->rescans++;
+	pthread_rwlock_unlock(&node->lock);
 }
 
 /* Nonce by nonce: ask, look for the answer, ask again once it has served. */
@@ -498,13 +542,11 @@ written(void *arg, const redisReply *reply)
 
 	if (reply->type == REDIS_REPLY_ERROR)
 	{
-		char		text[140];
-
-		snprintf(text, sizeof(text), "the server refuses to take a nonce: %.90s", reply->str);
-		set_state(follower->node, text);
+		refused(follower->node, REDIS_ASK, "to take a nonce", reply);
+		return;
 	}
-	else
-		follower->backoff[1] = 0;
+	set_state(follower->node, REDIS_ASK, "");
+	follower->backoff[1] = 0;
 }
 
 static void
@@ -517,6 +559,10 @@ answer_replied(void *arg, const redisReply *reply)
 	bool		extended = false;
 
 	follower->getting = false;
+	if (reply->type == REDIS_REPLY_ERROR)
+		refused(node, REDIS_LISTEN, "to show the answer", reply);
+	else
+		set_state(node, REDIS_LISTEN, "");
 	if (reply->type != REDIS_REPLY_STRING ||
 		!sa_answer_read(follower->key, follower->answers_key, node->id, reply->str, (size_t) reply->len, &answer))
 		return;
@@ -533,21 +579,36 @@ answer_replied(void *arg, const redisReply *reply)
 		control_step(follower);
 }
 
-/* One log line for each change. */
 static void
-set_state(SessauthNode *node, const char *state)
+refused(SessauthNode *node, RedisTask task, const char *what, const redisReply *reply)
 {
-	bool		changed;
+	char		text[160];
+
+	snprintf(text, sizeof(text), "the server refuses %s: %.90s", what, reply->str);
+	set_state(node, task, text);
+}
+
+/* Each thing that is done in Redis may fail on its own; said, with one log line for each change, is the first that does. */
+static void
+set_state(SessauthNode *node, RedisTask task, const char *state)
+{
+	char		before[sizeof(node->redis_state[0])];
+	char		after[sizeof(before)];
 
 	pthread_rwlock_wrlock(&node->lock);
-	changed = strcmp(node->redis_state, state) != 0;
-	if (changed)
-		snprintf(node->redis_state, sizeof(node->redis_state), "%s", state);
+	snprintf(before, sizeof(before), "%s", node_redis_state(node));
+	snprintf(node->redis_state[task], sizeof(before), "%s", state);
+
+	/* Some of it comes from the server, and goes into logs and HTTP answers. */
+	for (char *c = node->redis_state[task]; *c; c++)
+		if ((unsigned char) *c < ' ' || (unsigned char) *c > '~')
+			*c = '?';
+	snprintf(after, sizeof(after), "%s", node_redis_state(node));
 	pthread_rwlock_unlock(&node->lock);
-	if (!changed)
+	if (strcmp(before, after) == 0)
 		return;
-	if (state[0] == '\0')
+	if (after[0] == '\0')
 		node_log(node, SESSAUTH_LOG_INFO, "following Redis");
 	else
-		node_log(node, SESSAUTH_LOG_WARNING, "Redis: %s", state);
+		node_log(node, SESSAUTH_LOG_WARNING, "Redis: %s", after);
 }

@@ -28,7 +28,7 @@
 #define FILE_MAX		(256 * 1024)
 
 static void *run(void *arg);
-static bool refresh(SessauthNode *node, PGconn **conn, char *why, size_t size);
+static bool refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size);
 static bool refresh_from_postgres(SessauthNode *node, PGconn **conn, char **jwks, char *link_key, char *why, size_t size);
 static bool connect_to(SessauthNode *node, PGconn **conn, int64_t deadline, char *why, size_t size);
 static char *ask_for(SessauthNode *node, PGconn *conn, const char *statement, char *why, size_t size);
@@ -114,12 +114,10 @@ run(void *arg)
 
 		node->keys_requested = false;
 		pthread_mutex_unlock(&node->keys_lock);
-		ok = refresh(node, &conn, why, sizeof(why));
+		ok = refresh(node, &conn, begun, why, sizeof(why));
 		pthread_mutex_lock(&node->keys_lock);
 
 		node->keys_tried = begun;
-		if (ok)
-			node->keys_begun = begun;
 		if (strcmp(node->keys_error, ok ? "" : why) != 0 && !node->keys_stop)
 		{
 			snprintf(node->keys_error, sizeof(node->keys_error), "%s", ok ? "" : why);
@@ -163,7 +161,7 @@ run(void *arg)
 }
 
 static bool
-refresh(SessauthNode *node, PGconn **conn, char *why, size_t size)
+refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size)
 {
 	char	   *jwks = NULL;
 	char		link_text[256] = "";
@@ -204,6 +202,7 @@ refresh(SessauthNode *node, PGconn **conn, char *why, size_t size)
 		return false;
 	}
 	fresh->text = jwks;
+	fresh->begun = begun;
 	atomic_init(&fresh->users, 1);
 	sa_wipe(link_text, sizeof(link_text));
 
@@ -312,11 +311,24 @@ ask_for(SessauthNode *node, PGconn *conn, const char *statement, char *why, size
 		snprintf(why, size, "PostgreSQL: %s", line);
 		return NULL;
 	}
-	while (PQisBusy(conn))
-		if (!wait_for(node, PQsocket(conn), POLLIN, deadline) || !PQconsumeInput(conn))
-			return NULL;
-	while ((result = PQgetResult(conn)) != NULL)
+	for (;;)
 	{
+		while (PQisBusy(conn))
+		{
+			if (!wait_for(node, PQsocket(conn), POLLIN, deadline))
+				goto failed;
+			if (!PQconsumeInput(conn))
+			{
+				char		line[200];
+
+				first_line(line, sizeof(line), PQerrorMessage(conn));
+				snprintf(why, size, "PostgreSQL: %s", line);
+				goto failed;
+			}
+		}
+		result = PQgetResult(conn);
+		if (result == NULL)
+			return text;
 		if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) && text == NULL)
 			text = strdup(PQgetvalue(result, 0, 0));
 		else if (text == NULL)
@@ -324,11 +336,14 @@ ask_for(SessauthNode *node, PGconn *conn, const char *statement, char *why, size
 			char		line[200];
 
 			first_line(line, sizeof(line), PQresultErrorMessage(result));
-			snprintf(why, size, "PostgreSQL: %s", line);
+			snprintf(why, size, "PostgreSQL: %s", line[0] ? line : "it returned nothing");
 		}
 		PQclear(result);
 	}
-	return text;
+
+failed:
+	free(text);
+	return NULL;
 }
 
 static bool

@@ -25,11 +25,17 @@ sessauth_open(const SessauthOptions *options)
 {
 	SessauthNode *node = calloc(1, sizeof(*node));
 	pthread_condattr_t attr;
+	pthread_rwlockattr_t lock_attr;
 	const char *why;
 
 	if (node == NULL)
 		return NULL;
-	pthread_rwlock_init(&node->lock, NULL);
+
+	/* However many threads decide all the time, the follower gets its turn. */
+	pthread_rwlockattr_init(&lock_attr);
+	pthread_rwlockattr_setkind_np(&lock_attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&node->lock, &lock_attr);
+	pthread_rwlockattr_destroy(&lock_attr);
 	pthread_mutex_init(&node->keys_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -47,7 +53,7 @@ sessauth_open(const SessauthOptions *options)
 		if (!follower_start(node) || !keys_start(node))
 			why = "could not start a thread";
 	}
-	if (why)
+	if (why && why != node->error)
 		snprintf(node->error, sizeof(node->error), "%s", why);
 	node->opened = why == NULL;
 	return node;
@@ -153,7 +159,7 @@ sessauth_status(SessauthNode *node, SessauthStatus *out)
 		snprintf(out->reason, sizeof(out->reason), "no keys yet%s%s", keys_error[0] ? ": " : "", keys_error);
 	else if (left <= 0)
 		snprintf(out->reason, sizeof(out->reason), "%s%s%s", node->lease.end == 0 ? "not synced yet" : "the lease is over",
-				 node->redis_state[0] ? ": Redis: " : "", node->redis_state);
+				 node_redis_state(node)[0] ? ": Redis: " : "", node_redis_state(node));
 	pthread_rwlock_unlock(&node->lock);
 }
 
@@ -196,6 +202,21 @@ node_ledger_time(const SessauthNode *node, int64_t now)
 
 	/* What had expired when this node joined was never told to it. */
 	return time > node->lease.horizon ? time : node->lease.horizon;
+}
+
+int64_t
+node_forgets_before(const SessauthNode *node, int64_t now)
+{
+	return node_ledger_time(node, now) / 1000 - node->leeway * 1000;
+}
+
+const char *
+node_redis_state(const SessauthNode *node)
+{
+	for (int i = 0; i < REDIS_TASKS; i++)
+		if (node->redis_state[i][0] != '\0')
+			return node->redis_state[i];
+	return "";
 }
 
 void

@@ -27,10 +27,20 @@ typedef struct SharedKeys
 {
 	SaKeySet   *set;
 	char	   *text;			/* the JWK set as it came */
+	int64_t		begun;			/* when the refresh began that brought it */
 	atomic_int	users;
 } SharedKeys;
 
 typedef struct Follower Follower;	/* follower.c */
+
+/* What the follower does in Redis. */
+typedef enum RedisTask
+{
+	REDIS_READ,					/* the stream */
+	REDIS_ASK,					/* by nonces */
+	REDIS_LISTEN,				/* for answers */
+	REDIS_TASKS
+} RedisTask;
 
 struct SessauthNode
 {
@@ -61,14 +71,13 @@ struct SessauthNode
 	Memory		memory;
 	int64_t		rescans;
 	int64_t		refused_entries;
-	char		redis_state[160];	/* why it is not following; empty when it is */
+	char		redis_state[REDIS_TASKS][160];	/* why it cannot do that; empty when it can */
 
 	/* keys: guarded by keys_lock */
 	pthread_mutex_t keys_lock;
 	pthread_cond_t keys_wanted;
 	SharedKeys *keys;
-	int64_t		keys_begun;		/* when the last successful refresh began; 0: never */
-	int64_t		keys_tried;		/* when the last refresh began */
+	int64_t		keys_tried;		/* when the last refresh began, successful or not */
 	bool		keys_requested;
 	bool		keys_stop;
 	char		keys_error[256];
@@ -100,5 +109,11 @@ extern void node_log(SessauthNode *node, SessauthLevel level, const char *format
 
 /* The ledger's time in us, at least; 0 when unknown. Call with the lock held. */
 extern int64_t node_ledger_time(const SessauthNode *node, int64_t now);
+
+/* Revocations whose until (unix ms) is not after this may be forgotten: leeway keeps tokens alive beyond it. With the lock held. */
+extern int64_t node_forgets_before(const SessauthNode *node, int64_t now);
+
+/* Why the node is not following Redis; empty when it is. With the lock held. */
+extern const char *node_redis_state(const SessauthNode *node);
 
 #endif							/* SESSAUTH_NODE_NODE_H */
