@@ -34,3 +34,13 @@ unit-tests: $(UNIT_TESTS)
 
 check-unit: $(UNIT_TESTS)
 	prove $(UNIT_TESTS)
+
+# Programs that Perl tests start.
+TEST_TOOLS = $(patsubst test/tools/%.c,build/tools/%,$(wildcard test/tools/*.c))
+
+build/tools/%: test/tools/%.c $(UNIT_CORE) $(UNIT_HEADERS)
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) $< $(UNIT_CORE) $(UNIT_LIBS) -o $@
+
+.PHONY: test-tools
+test-tools: $(TEST_TOOLS)
