@@ -112,6 +112,7 @@ main(int argc, char **argv)
 	{
 		fprintf(stderr, "sessauth-gate: %s\nTry --help.\n", gate.node ? sessauth_error(gate.node) : "out of memory");
 		sessauth_close(gate.node);
+		event_base_free(gate.base);
 		return 2;
 	}
 	wake = event_new(gate.base, gate.refreshed[0], EV_READ | EV_PERSIST, on_refreshed, &gate);
