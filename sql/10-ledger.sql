@@ -110,7 +110,7 @@ CREATE TABLE sessauth.event (
  */
 CREATE TABLE sessauth.event_default PARTITION OF sessauth.event DEFAULT;
 ALTER TABLE sessauth.event_default ADD PRIMARY KEY (event_id);
-CREATE INDEX ON sessauth.event_default (xid);
+CREATE INDEX ON sessauth.event_default (xid, event_id);
 CREATE INDEX ON sessauth.event_default (tenant_id, user_id, at);
 COMMENT ON TABLE sessauth.event IS 'Append-only: the history of everything that happened, and what the worker publishes';
 COMMENT ON TABLE sessauth.event_default IS 'Catches events of a month that has no partition yet';
@@ -217,11 +217,10 @@ CREATE TABLE sessauth.mirror_state (
 	name		text PRIMARY KEY,
 	generation	uuid,
 	seen		pg_snapshot,
-	target		pg_snapshot,
-	after_event	bigint NOT NULL DEFAULT 0,
+	run_id		text,
 	synced_at	timestamptz
 );
 COMMENT ON TABLE sessauth.mirror_state IS 'How far each mirror has been brought; a null snapshot asks for a full sync, and a mirror without a row (its ledger is a restored or cloned copy) is disabled until activate()';
 COMMENT ON COLUMN sessauth.mirror_state.seen IS 'Snapshot up to which session events have reached the mirror';
-COMMENT ON COLUMN sessauth.mirror_state.target IS 'While a large batch is sent in slices: the snapshot it leads to';
-COMMENT ON COLUMN sessauth.mirror_state.after_event IS 'While a large batch is sent in slices: the last event id already sent';
+COMMENT ON COLUMN sessauth.mirror_state.run_id IS 'The life of the Redis process that this is about: another one may have lost something';
+COMMENT ON COLUMN sessauth.mirror_state.synced_at IS 'When the last full sync ended; null while one is needed';

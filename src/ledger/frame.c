@@ -131,7 +131,7 @@ ledger_activate(void)
 		statements[i] = psprintf("CREATE TABLE sessauth.event_%1$s PARTITION OF sessauth.event"
 								 " FOR VALUES FROM ('%2$s 00:00:00Z') TO ('%3$s 00:00:00Z');"
 								 " ALTER TABLE sessauth.event_%1$s ADD PRIMARY KEY (event_id);"
-								 " CREATE INDEX ON sessauth.event_%1$s (xid);"
+								 " CREATE INDEX ON sessauth.event_%1$s (xid, event_id);"
 								 " CREATE INDEX ON sessauth.event_%1$s (tenant_id, user_id, at);"
 								 " CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.event_%1$s"
 								 " FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();"

@@ -11,10 +11,6 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
@@ -24,14 +20,12 @@
 #include "server/keyring.h"
 #include "server/shmem.h"
 #include "server/settings.h"
-#include "worker/redis_scripts.h"
 #include "worker/worker.h"
 
 #define CONNECT_TIMEOUT_MS	2000
 #define EXCHANGE_TIMEOUT_MS 2000
 #define BACKOFF_FIRST_MS	100
 #define BACKOFF_MAX_MS		5000
-#define REDIS_MAJOR_MIN		7
 
 Mirror	   *mirrors[MIRRORS_MAX];
 int			mirror_count = 0;
@@ -45,10 +39,6 @@ static void mirror_remove(int i);
 static void load_link_key(void);
 static void connect_now(Mirror *mirror, TimestampTz now);
 static void begin(Mirror *mirror, MirrorExchange exchange, TimestampTz now);
-static void handshake_ask(Mirror *mirror, TimestampTz now);
-static const char *handshake_take(Mirror *mirror);
-static const char *info_check(const char *info, char *warning, size_t size);
-static bool read_password(const char *path, char *out, size_t size);
 static void done(Mirror *mirror, TimestampTz now);
 static const char *phase_name(const Mirror *mirror);
 
@@ -66,7 +56,8 @@ mirrors_advance(TimestampTz now)
 		switch (link_progress(&mirror->link, now))
 		{
 			case LINK_CONNECTED:
-				handshake_ask(mirror, now);
+				if (handshake_ask(mirror))
+					begin(mirror, EXCHANGE_HANDSHAKE, now);
 				break;
 			case LINK_DONE:
 				done(mirror, now);
@@ -95,8 +86,7 @@ mirrors_need_transaction(void)
 		if (mirrors[i]->exchange == EXCHANGE_NONE &&
 			(mirrors[i]->phase == MIRROR_CHECK ||
 			 (mirrors[i]->phase == MIRROR_STREAMING &&
-			  (mirrors[i]->nonces_read || mirrors[i]->passed_by || mirrors[i]->behind > 0 || mirrors[i]->target != NULL ||
-			   mirrors[i]->syncing))))
+			  (mirrors[i]->nonces_read || mirrors[i]->behind > 0 || keys_pending(mirrors[i])))))
 			return true;
 	return false;
 }
@@ -130,7 +120,7 @@ mirrors_load(void)
 {
 	uint64		count;
 
-	if (SPI_execute("SELECT m.name, m.url, m.password_file, s.seen::text FROM sessauth.mirror m"
+	if (SPI_execute("SELECT m.name, m.url, m.password_file FROM sessauth.mirror m"
 					" JOIN sessauth.mirror_state s USING (name) ORDER BY m.name", true, MIRRORS_MAX) != SPI_OK_SELECT)
 		elog(ERROR, "sessauth: could not read the list of mirrors");
 	count = SPI_processed;
@@ -141,18 +131,10 @@ mirrors_load(void)
 		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 		char	   *url = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
 		char	   *password_file = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
-		char	   *seen = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4);
 		Mirror	   *mirror = mirror_find(name);
 
 		if (mirror == NULL)
-		{
 			mirror = mirror_new(name);
-			if (seen)
-			{
-				mirror->seen = MemoryContextStrdup(TopMemoryContext, seen);
-				mirror->has_cursor = true;
-			}
-		}
 		mirror->listed = true;
 		if (strcmp(mirror->url, url) != 0 || strcmp(mirror->password_file, password_file ? password_file : "") != 0)
 		{
@@ -165,8 +147,12 @@ mirrors_load(void)
 		}
 	}
 	for (int i = mirror_count - 1; i >= 0; i--)
+	{
 		if (!mirrors[i]->listed)
 			mirror_remove(i);
+		else if (!mirrors[i]->loaded)
+			keys_load(mirrors[i]);
+	}
 	if (mirror_count > 0 && mirror_link_key == NULL)
 		load_link_key();
 }
@@ -226,8 +212,6 @@ mirrors_plan(LedgerState *state)
 	{
 		Mirror	   *mirror = mirrors[i];
 
-		/* What woke us may be news for this mirror, too: it gets a round of its own when it is free. */
-		mirror->passed_by = mirror->exchange != EXCHANGE_NONE;
 		if (mirror->exchange != EXCHANGE_NONE || mirror->link.state != LINK_READY)
 			continue;
 		if (mirror->phase == MIRROR_CHECK)
@@ -249,12 +233,17 @@ void
 mirrors_discard(void)
 {
 	for (int i = 0; i < mirror_count; i++)
+	{
+		mirrors[i]->store_feed |= mirrors[i]->storing;
+		mirrors[i]->storing = false;
 		if (mirrors[i]->exchange == EXCHANGE_NONE && mirrors[i]->link.state == LINK_READY)
 		{
 			link_finish(&mirrors[i]->link);
+			keys_settle(mirrors[i], false);
 			if (mirrors[i]->phase == MIRROR_CLAIM)
 				mirrors[i]->phase = MIRROR_CHECK;
 		}
+	}
 }
 
 void
@@ -275,6 +264,7 @@ mirror_script(Mirror *mirror, int script, int nkeys, int argc, const SaField *ar
 	args[2] = SA_FIELD_STR(keys);
 	memcpy(args + 3, argv, sizeof(SaField) * argc);
 	link_command(&mirror->link, argc + 3, args);
+	mirror->publishing++;
 	pfree(args);
 	pfree(keys);
 }
@@ -292,140 +282,6 @@ connect_now(Mirror *mirror, TimestampTz now)
 	mirror->phase = MIRROR_HANDSHAKE;
 	if (!link_connect(&mirror->link, &mirror->where, TimestampTzPlusMilliseconds(now, CONNECT_TIMEOUT_MS)))
 		mirror_fail(mirror, mirror->link.error);
-}
-
-static void
-handshake_ask(Mirror *mirror, TimestampTz now)
-{
-	char		password[512];
-	char		name[SA_REDIS_KEY_SIZE];
-	char		db[16];
-	bool		ok = true;
-
-	if (mirror->password_file[0] != '\0' && !read_password(mirror->password_file, password, sizeof(password)))
-	{
-		mirror_fail(mirror, "the password file cannot be read, or is readable by others");
-		return;
-	}
-	if (mirror->password_file[0] != '\0' && mirror->where.user[0] != '\0')
-		link_command(&mirror->link, 3, (SaField[]) {SA_FIELD("AUTH", 4), SA_FIELD_STR(mirror->where.user), SA_FIELD_STR(password)});
-	else if (mirror->password_file[0] != '\0')
-		link_command(&mirror->link, 2, (SaField[]) {SA_FIELD("AUTH", 4), SA_FIELD_STR(password)});
-	sa_wipe(password, sizeof(password));
-	snprintf(db, sizeof(db), "%d", mirror->where.db);
-	link_command(&mirror->link, 2, (SaField[]) {SA_FIELD("SELECT", 6), SA_FIELD_STR(db)});
-	link_command(&mirror->link, 1, (SaField[]) {SA_FIELD("INFO", 4)});
-	for (int i = 0; i < SCRIPT_COUNT && ok; i++)
-		link_command(&mirror->link, 3, (SaField[]) {SA_FIELD("SCRIPT", 6), SA_FIELD("LOAD", 4), SA_FIELD_STR(redis_scripts[i])});
-	sa_name_mirror("", name);
-	link_command(&mirror->link, 2, (SaField[]) {SA_FIELD("HGETALL", 7), SA_FIELD_STR(name)});
-	begin(mirror, EXCHANGE_HANDSHAKE, now);
-}
-
-/* NULL, or why this server cannot be the mirror. Never repeats what the server said beyond its error's first words. */
-static const char *
-handshake_take(Mirror *mirror)
-{
-	static char text[LINK_ERROR_SIZE];
-	RedisLink  *link = &mirror->link;
-	char		warning[STATUS_TEXT] = "";
-	int			at = 0;
-	redisReply *hash;
-
-	for (int i = 0; i < link->count; i++)
-		if (link->replies[i]->type == REDIS_REPLY_ERROR)
-		{
-			snprintf(text, sizeof(text), "the server refused: %.100s", link->replies[i]->str);
-			return text;
-		}
-	if (mirror->password_file[0] != '\0')
-		at++;
-	at++;						/* SELECT */
-	if (link->replies[at]->type != REDIS_REPLY_STRING)
-		return "the server does not answer like Redis";
-	{
-		const char *why = info_check(link->replies[at]->str, warning, sizeof(warning));
-
-		if (why)
-			return why;
-	}
-	status_mirror(mirror, "connecting", NULL, warning);
-	at++;
-	for (int i = 0; i < SCRIPT_COUNT; i++, at++)
-	{
-		if (link->replies[at]->type != REDIS_REPLY_STRING || link->replies[at]->len != 40)
-			return "the server does not load scripts";
-		memcpy(mirror->script_sha[i], link->replies[at]->str, 41);
-	}
-	hash = link->replies[at];
-	if (hash->type != REDIS_REPLY_ARRAY)
-		return "the server does not answer like Redis";
-	mirror->found = false;
-	mirror->found_owner[0] = mirror->found_generation[0] = mirror->found_tail[0] = '\0';
-	mirror->found_n = 0;
-	for (size_t i = 0; i + 1 < hash->elements; i += 2)
-	{
-		const char *field = hash->element[i]->str;
-		redisReply *value = hash->element[i + 1];
-
-		if (field == NULL || value->str == NULL)
-			continue;
-		if (strcmp(field, "owner") == 0)
-		{
-			mirror->found = true;
-			strlcpy(mirror->found_owner, value->str, sizeof(mirror->found_owner));
-		}
-		else if (strcmp(field, "generation") == 0)
-			strlcpy(mirror->found_generation, value->str, sizeof(mirror->found_generation));
-		else if (strcmp(field, "n") == 0 && !sa_number_parse(value->str, value->len, &mirror->found_n))
-			mirror->found_generation[0] = '\0';
-		else if (strcmp(field, "tail") == 0)
-			strlcpy(mirror->found_tail, value->str, sizeof(mirror->found_tail));
-	}
-	return NULL;
-}
-
-static const char *
-info_check(const char *info, char *warning, size_t size)
-{
-	const char *version = strstr(info, "redis_version:");
-	const char *policy = strstr(info, "maxmemory_policy:");
-
-	if (version == NULL)
-		return "the server does not answer like Redis";
-	if (atoi(version + strlen("redis_version:")) < REDIS_MAJOR_MIN)
-		return "Redis is older than 7.0";
-	if (strstr(info, "cluster_enabled:1"))
-		return "Redis Cluster is not supported";
-	if (strstr(info, "role:slave"))
-		return "the server is a replica";
-	if (policy && strncmp(policy + strlen("maxmemory_policy:"), "noeviction", 10) != 0)
-		snprintf(warning, size, "maxmemory-policy is not noeviction: Redis may drop keys and the stream under memory pressure");
-	return NULL;
-}
-
-static bool
-read_password(const char *path, char *out, size_t size)
-{
-	int			fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat st;
-	ssize_t		len;
-
-	if (fd < 0)
-		return false;
-	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || (st.st_mode & (S_IRWXO | S_IWGRP)))
-	{
-		close(fd);
-		return false;
-	}
-	len = read(fd, out, size - 1);
-	close(fd);
-	if (len <= 0)
-		return false;
-	while (len > 0 && (out[len - 1] == '\n' || out[len - 1] == '\r'))
-		len--;
-	out[len] = '\0';
-	return len > 0;
 }
 
 static void
@@ -450,6 +306,13 @@ done(Mirror *mirror, TimestampTz now)
 			{
 				link_finish(&mirror->link);
 				mirror_recovered(mirror);
+			}
+			else if (mirror->link.replies[0]->type == REDIS_REPLY_ERROR)
+			{
+				char		text[LINK_ERROR_SIZE];
+
+				link_error_text(mirror->link.replies[0]->str, text, sizeof(text));
+				mirror_fail(mirror, text);
 			}
 			else
 				mirror_fail(mirror, "the mirror belongs to another ledger");
@@ -488,6 +351,7 @@ mirror_fail(Mirror *mirror, const char *error)
 
 	strlcpy(text, error ? error : "", sizeof(text));	/* it may live in the link that is closed now */
 	link_close(&mirror->link);
+	keys_settle(mirror, false);
 	mirror->phase = MIRROR_DOWN;
 	mirror->exchange = EXCHANGE_NONE;
 	mirror->nonces_read = false;
@@ -520,7 +384,7 @@ phase_name(const Mirror *mirror)
 		case MIRROR_DOWN:
 			return "down";
 		case MIRROR_STREAMING:
-			return mirror->syncing ? "syncing" : "streaming";
+			return mirror->feed.sync != FEED_SYNC_NONE ? "syncing" : "streaming";
 		default:
 			return "connecting";
 	}
@@ -543,6 +407,7 @@ mirror_new(const char *name)
 
 	strlcpy(mirror->name, name, sizeof(mirror->name));
 	link_init(&mirror->link);
+	mirror->cursors = AllocSetContextCreate(TopMemoryContext, "sessauth cursors", ALLOCSET_SMALL_SIZES);
 	mirror->nodes = hash_create("sessauth nodes", 64, &control, HASH_ELEM | HASH_STRINGS);
 	mirrors[mirror_count++] = mirror;
 	return mirror;
@@ -556,6 +421,9 @@ mirror_remove(int i)
 	link_close(&mirror->link);
 	status_forget(mirror->name);
 	hash_destroy(mirror->nodes);
+	MemoryContextDelete(mirror->cursors);
+	if (mirror->pending)
+		pfree(mirror->pending);
 	if (mirror->link.replies)
 		pfree(mirror->link.replies);
 	pfree(mirror->link.out.data);

@@ -19,69 +19,81 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "server/clock.h"
 #include "server/compat.h"
 #include "server/settings.h"
-#include "worker/worker.h"
+#include "worker/numbering.h"
+#include "worker/worker_tx.h"
 
 #define PRUNE_INTERVAL_MS	10000
-#define UNIX_MS(t) ((int64) ((t) / 1000) + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000)
+#define NOTIFY_QUEUE_FULL	0.9		/* beyond this share a hint is not worth a failed commit */
 
-typedef struct Statement
-{
-	const char *sql;
-	int			nargs;
-	Oid			types[6];
-	SPIPlanPtr	plan;
-} Statement;
-
+/* "+ 0": no index on event_id shall offer itself; only the one on xid finds what is new without walking through what is old. */
 #define NEW_EVENTS \
 	" FROM sessauth.event e WHERE (e.xid >= pg_snapshot_xmax($1) OR e.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))" \
-	" AND e.event_id > $2"
+	" AND e.event_id + 0 > $2"
 
-/* Lifetimes count from when the worker saw the revocation committed, not from when its transaction wrote it. */
+/*
+ * Triggers write only what can be said on the wire; a superuser's hand-written event may be anything. What
+ * cannot be said stays history: given a number, it would stop every revocation behind it.
+ */
+#define SAYABLE \
+	" AND CASE e.revokes" \
+	" WHEN 'key' THEN coalesce(sessauth.valid_id(e.kid, 127), false)" \
+	" WHEN 'tenant' THEN coalesce(sessauth.valid_id(e.tenant_id, 128) AND e.epoch > 0, false)" \
+	" WHEN 'user' THEN coalesce(sessauth.valid_id(e.tenant_id, 128) AND sessauth.valid_id(e.user_id, 255) AND e.epoch > 0, false)" \
+	" WHEN 'session' THEN coalesce(sessauth.valid_id(e.tenant_id, 128) AND sessauth.valid_id(e.user_id, 255)" \
+	"  AND e.session_id IS NOT NULL, false)" \
+	" ELSE false END"
+
+/*
+ * Lifetimes count from when the worker saw the revocation committed, not from when its transaction wrote it; and a
+ * minute more, for a login that read the old epoch before that and minted its token after.
+ */
 #define LOG_COLUMNS "(generation, n, kind, tenant_id, user_id, session_id, kid, epoch, event_id, at, until)"
 #define LOG_VALUES \
-	" e.revokes, coalesce(e.tenant_id, ''), CASE WHEN e.revokes IN ('session', 'user') THEN coalesce(e.user_id, '') ELSE '' END," \
+	" e.revokes, CASE WHEN e.revokes = 'key' THEN '' ELSE e.tenant_id END," \
+	" CASE WHEN e.revokes IN ('session', 'user') THEN e.user_id ELSE '' END," \
 	" CASE WHEN e.revokes = 'session' THEN e.session_id END, CASE WHEN e.revokes = 'key' THEN e.kid ELSE '' END," \
 	" CASE WHEN e.revokes IN ('user', 'tenant') THEN e.epoch ELSE 0 END, e.event_id, e.at," \
-	" $6 + greatest(coalesce(e.until - e.at, make_interval(secs => $5)), interval '0')"
+	" $6 + greatest(coalesce(e.until - e.at, make_interval(secs => $5)), interval '0') + interval '1 minute'"
 
-static uint64 run(Statement *statement, Datum *values);
+uint64		ledger_news = 1;
+
 static void enter_copy(LedgerState *state);
-static void take_over_history(LedgerState *state, int64 floor);
+static void take_over_history(LedgerState *state);
+static void send_hint(const LedgerState *state);
 static void read_entry(uint64 row, SaEntry *out);
-static char *column_text(uint64 row, int column);
-static int64 column_int8(uint64 row, int column);
-static int64 column_ms(uint64 row, int column);
 
 bool
 ledger_state_read(LedgerState *state)
 {
-	static Statement query = {
-		"SELECT ledger_id, generation, timeline, n, system_id, database_oid::bigint, pg_current_snapshot()::text"
+	static WorkerQuery query = {
+		"SELECT ledger_id::text, generation::text, timeline, n, system_id, database_oid::bigint, pg_current_snapshot()::text, floor"
 		" FROM sessauth.ledger_state"
 	};
 	uint64		system_id;
 
-	if (run(&query, NULL) == 0)
+	if (worker_query(&query, NULL, NULL) == 0)
 		return false;
-	strlcpy(state->ledger_id, column_text(0, 1), sizeof(state->ledger_id));
-	strlcpy(state->generation, column_text(0, 2), sizeof(state->generation));
-	state->timeline = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &(bool) {false}));
-	state->n = column_int8(0, 4);
-	system_id = (uint64) column_int8(0, 5);
-	state->snapshot = column_text(0, 7);
+	row_copy_text(0, 1, state->ledger_id, sizeof(state->ledger_id));
+	row_copy_text(0, 2, state->generation, sizeof(state->generation));
+	state->timeline = DatumGetInt32(row_datum(0, 3));
+	state->n = row_int8(0, 4);
+	system_id = (uint64) row_int8(0, 5);
+	state->snapshot = row_text(0, 7);
+	state->floor = row_int8(0, 8);
 
 	/* What a beat says as the time must not be earlier than what "low" was found by: a joining node goes by both. */
 	state->now = ledger_now() / 1000 * 1000;
-	state->now_ms = UNIX_MS(state->now);
+	state->now_ms = unix_ms(state->now);
 	state->low = state->n + 1;
 
-	if (system_id != GetSystemIdentifier() || column_int8(0, 6) != (int64) MyDatabaseId)
+	if (system_id != GetSystemIdentifier() || row_int8(0, 6) != (int64) MyDatabaseId)
 		enter_copy(state);
 	else if (state->timeline != compat_timeline())
 		open_generation(state, "this server has been promoted or recovered to another timeline");
@@ -92,16 +104,16 @@ ledger_state_read(LedgerState *state)
 static void
 enter_copy(LedgerState *state)
 {
-	static Statement disable = {"DELETE FROM sessauth.mirror_state"};
-	static Statement adopt = {
+	static WorkerQuery disable = {"DELETE FROM sessauth.mirror_state"};
+	static WorkerQuery adopt = {
 		"UPDATE sessauth.ledger_state SET ledger_id = gen_random_uuid(), system_id = $1, database_oid = $2::oid"
-		" RETURNING ledger_id", 2, {INT8OID, INT8OID}
+		" RETURNING ledger_id::text", 2, {INT8OID, INT8OID}
 	};
 	Datum		values[2] = {Int64GetDatum((int64) GetSystemIdentifier()), Int64GetDatum((int64) MyDatabaseId)};
 
-	run(&disable, NULL);
-	run(&adopt, values);
-	strlcpy(state->ledger_id, column_text(0, 1), sizeof(state->ledger_id));
+	worker_query(&disable, NULL, NULL);
+	worker_query(&adopt, values, NULL);
+	row_copy_text(0, 1, state->ledger_id, sizeof(state->ledger_id));
 	open_generation(state, "this database is a copy of another ledger");
 	ereport(LOG,
 			(errmsg("sessauth: this ledger is a copy; its mirrors are disabled"),
@@ -111,102 +123,111 @@ enter_copy(LedgerState *state)
 int64
 number_new_events(LedgerState *state)
 {
-	static Statement position = {"SELECT seen, floor, seen::text FROM sessauth.ledger_state"};
-	static Statement count = {"SELECT count(*), count(e.revokes)" NEW_EVENTS, 2, {PG_SNAPSHOTOID, INT8OID}};
-	static Statement number = {
+	static WorkerQuery position = {"SELECT seen, seen::text FROM sessauth.ledger_state"};
+	static WorkerQuery probe = {"SELECT 1" NEW_EVENTS " LIMIT 1", 2, {PG_SNAPSHOTOID, INT8OID}};
+	static WorkerQuery number = {
 		"INSERT INTO sessauth.revocation_log " LOG_COLUMNS
-		" SELECT $3, $4 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES NEW_EVENTS " AND e.revokes IS NOT NULL",
+		" SELECT $3, $4 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES NEW_EVENTS SAYABLE,
 		6, {PG_SNAPSHOTOID, INT8OID, UUIDOID, INT8OID, FLOAT8OID, TIMESTAMPTZOID}
 	};
-	static Statement advance = {
+	static WorkerQuery advance = {
 		"UPDATE sessauth.ledger_state SET n = $1, seen = pg_current_snapshot()", 1, {INT8OID}
 	};
 	Datum		values[6];
-	bool		isnull;
 	bool		first;
-	int64		floor;
 	int64		revocations;
 	Datum		value;
 
-	if (run(&position, NULL) == 0)
+	if (worker_query(&position, NULL, NULL) == 0)
 		return 0;
-	values[0] = datumCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull), false, -1);
-	floor = column_int8(0, 2);
-	first = strcmp(column_text(0, 3), "1:1:") == 0;
-	values[1] = Int64GetDatum(floor);
+	values[0] = datumCopy(row_datum(0, 1), false, -1);
+	first = strcmp(row_text(0, 2), "1:1:") == 0;
+	values[1] = Int64GetDatum(state->floor);
 
-	run(&count, values);
-	if (column_int8(0, 1) == 0)
+	if (worker_query(&probe, values, NULL) == 0)
 		return 0;
-	revocations = column_int8(0, 2);
-	if (first && floor > 0)
-		take_over_history(state, floor);
-	if (revocations > 0)
-	{
-		values[2] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
-		values[3] = Int64GetDatum(state->n);
-		values[4] = Float8GetDatum(setting_access_ttl);
-		values[5] = TimestampTzGetDatum(state->now);
-		state->n += run(&number, values);
-	}
+	ledger_news++;
+	if (first && state->floor > 0)
+		take_over_history(state);
+	values[2] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
+	values[3] = Int64GetDatum(state->n);
+	values[4] = Float8GetDatum(setting_access_ttl);
+	values[5] = TimestampTzGetDatum(state->now);
+	revocations = worker_query(&number, values, NULL);
+	state->n += revocations;
 	value = Int64GetDatum(state->n);
-	run(&advance, &value);
+	worker_query(&advance, &value, NULL);
 	state->low = state->n + 1;
 	if (revocations > 0)
-	{
-		char	   *payload = psprintf("{\"g\":\"%s\",\"n\":" INT64_FORMAT "}", state->generation, state->n);
-
-		Async_Notify("sessauth_revocation", payload);
-	}
+		send_hint(state);
 	return revocations;
+}
+
+/*
+ * One hint for all that is new. A full queue would fail our commit, and with
+ * it the numbering: listeners that sleep in a transaction must not stop revocations.
+ */
+static void
+send_hint(const LedgerState *state)
+{
+	static bool full = false;
+	bool		was_full = full;
+
+	full = DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage, (Datum) 0)) > NOTIFY_QUEUE_FULL;
+	if (!full)
+		Async_Notify("sessauth_revocation", psprintf("{\"g\":\"%s\",\"n\":" INT64_FORMAT "}", state->generation, state->n));
+	else if (!was_full)
+		ereport(WARNING,
+				(errmsg("sessauth sends no notifications: their queue is nearly full"),
+				 errdetail("A listener of some database sleeps in a transaction."),
+				 errhint("See pg_notification_queue_usage(), and the oldest xact_start in pg_stat_activity.")));
 }
 
 /* A ledger restored from a dump: revocations of its last day may still matter to tokens signed before. */
 static void
-take_over_history(LedgerState *state, int64 floor)
+take_over_history(LedgerState *state)
 {
-	static Statement number = {
+	static WorkerQuery number = {
 		"INSERT INTO sessauth.revocation_log " LOG_COLUMNS
 		" SELECT $3, $4 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES
-		" FROM sessauth.event e WHERE e.event_id <= $2 AND e.revokes IS NOT NULL AND e.at > now() - interval '1 day'"
-		" AND $1 IS NOT NULL",
+		" FROM sessauth.event e WHERE e.event_id <= $2 AND e.at > now() - interval '1 day' AND $1 IS NOT NULL" SAYABLE,
 		6, {PG_SNAPSHOTOID, INT8OID, UUIDOID, INT8OID, FLOAT8OID, TIMESTAMPTZOID}
 	};
 	Datum		values[6];
 
 	values[0] = DirectFunctionCall1(pg_snapshot_in, CStringGetDatum("1:1:"));
-	values[1] = Int64GetDatum(floor);
+	values[1] = Int64GetDatum(state->floor);
 	values[2] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
 	values[3] = Int64GetDatum(state->n);
 	values[4] = Float8GetDatum(setting_access_ttl);
 	values[5] = TimestampTzGetDatum(state->now);
-	state->n += run(&number, values);
+	state->n += worker_query(&number, values, NULL);
 }
 
 void
 open_generation(LedgerState *state, const char *why)
 {
-	static Statement carry = {
+	static WorkerQuery carry = {
 		"WITH old AS (DELETE FROM sessauth.revocation_log RETURNING *)"
 		" INSERT INTO sessauth.revocation_log " LOG_COLUMNS
 		" SELECT $1, row_number() OVER (ORDER BY o.n), o.kind, o.tenant_id, o.user_id, o.session_id, o.kid, o.epoch,"
 		" o.event_id, o.at, o.until FROM old o WHERE o.until > $2", 2, {UUIDOID, TIMESTAMPTZOID}
 	};
-	static Statement turn = {
+	static WorkerQuery turn = {
 		"UPDATE sessauth.ledger_state SET generation = $1, n = $2, timeline = $3", 3, {UUIDOID, INT8OID, INT4OID}
 	};
-	static Statement fresh = {"SELECT gen_random_uuid()"};
+	static WorkerQuery fresh = {"SELECT gen_random_uuid()::text"};
 	Datum		values[3];
 
-	run(&fresh, NULL);
-	strlcpy(state->generation, column_text(0, 1), sizeof(state->generation));
+	worker_query(&fresh, NULL, NULL);
+	row_copy_text(0, 1, state->generation, sizeof(state->generation));
 	values[0] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
 	values[1] = TimestampTzGetDatum(state->now);
-	state->n = (int64) run(&carry, values);
+	state->n = (int64) worker_query(&carry, values, NULL);
 	state->timeline = compat_timeline();
 	values[1] = Int64GetDatum(state->n);
 	values[2] = Int32GetDatum(state->timeline);
-	run(&turn, values);
+	worker_query(&turn, values, NULL);
 	state->low = 1;
 	ereport(LOG,
 			(errmsg("sessauth: the revocation log begins generation %s", state->generation),
@@ -216,11 +237,11 @@ open_generation(LedgerState *state, const char *why)
 void
 find_low(LedgerState *state)
 {
-	static Statement low = {
+	static WorkerQuery low = {
 		"SELECT n FROM sessauth.revocation_log WHERE generation = $1 AND until > $2 ORDER BY n LIMIT 1",
 		2, {UUIDOID, TIMESTAMPTZOID}
 	};
-	static Statement prune = {
+	static WorkerQuery prune = {
 		"DELETE FROM sessauth.revocation_log WHERE (generation, n) IN"
 		" (SELECT generation, n FROM sessauth.revocation_log WHERE generation = $1 AND n < $2 ORDER BY n LIMIT 5000)",
 		2, {UUIDOID, INT8OID}
@@ -229,26 +250,27 @@ find_low(LedgerState *state)
 	Datum		values[2] = {DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation)), TimestampTzGetDatum(state->now)};
 	TimestampTz now = GetCurrentTimestamp();
 
-	state->low = run(&low, values) > 0 ? column_int8(0, 1) : state->n + 1;
+	state->low = worker_query(&low, values, NULL) > 0 ? row_int8(0, 1) : state->n + 1;
 	if (TimestampDifferenceExceeds(pruned_at, now, PRUNE_INTERVAL_MS))
 	{
-		values[1] = Int64GetDatum(state->low);
-		run(&prune, values);	/* writes nothing when there is nothing to delete */
+		/* The last row stays: it tells whether a mirror's tail is ours. Nothing to delete writes nothing. */
+		values[1] = Int64GetDatum(Min(state->low, state->n));
+		worker_query(&prune, values, NULL);
 		pruned_at = now;
 	}
 }
 
 #define LOG_SELECT \
-	"SELECT n, kind, tenant_id, user_id, session_id, kid, epoch, event_id, at, until FROM sessauth.revocation_log" \
+	"SELECT n, kind, tenant_id, user_id, session_id::text, kid, epoch, event_id, at, until FROM sessauth.revocation_log" \
 	" WHERE generation = $1 AND n "
 
 bool
 log_entry_read(const LedgerState *state, int64 n, SaEntry *out)
 {
-	static Statement query = {LOG_SELECT "= $2", 2, {UUIDOID, INT8OID}};
+	static WorkerQuery query = {LOG_SELECT "= $2", 2, {UUIDOID, INT8OID}};
 	Datum		values[2] = {DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation)), Int64GetDatum(n)};
 
-	if (run(&query, values) == 0)
+	if (worker_query(&query, values, NULL) == 0)
 		return false;
 	read_entry(0, out);
 	strlcpy(out->g, state->generation, sizeof(out->g));
@@ -258,10 +280,10 @@ log_entry_read(const LedgerState *state, int64 n, SaEntry *out)
 int
 log_entries_read(const LedgerState *state, int64 above, int max, SaEntry **out)
 {
-	static Statement query = {LOG_SELECT "> $2 ORDER BY n LIMIT $3", 3, {UUIDOID, INT8OID, INT4OID}};
+	static WorkerQuery query = {LOG_SELECT "> $2 ORDER BY n LIMIT $3", 3, {UUIDOID, INT8OID, INT4OID}};
 	Datum		values[3] = {DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation)),
 	Int64GetDatum(above), Int32GetDatum(max)};
-	int			count = (int) run(&query, values);
+	int			count = (int) worker_query(&query, values, NULL);
 
 	*out = palloc(sizeof(SaEntry) * Max(count, 1));
 	for (int i = 0; i < count; i++)
@@ -275,62 +297,19 @@ log_entries_read(const LedgerState *state, int64 above, int max, SaEntry **out)
 static void
 read_entry(uint64 row, SaEntry *out)
 {
-	char	   *kind = column_text(row, 2);
-	char	   *sid = column_text(row, 5);
+	char		kind[16];
 
 	memset(out, 0, sizeof(*out));
-	out->n = column_int8(row, 1);
+	out->n = row_int8(row, 1);
+	row_copy_text(row, 2, kind, sizeof(kind));
 	if (!sa_kind_parse(kind, strlen(kind), &out->kind))
 		elog(ERROR, "sessauth: unknown kind of revocation \"%s\"", kind);
-	strlcpy(out->tid, column_text(row, 3), sizeof(out->tid));
-	strlcpy(out->uid, column_text(row, 4), sizeof(out->uid));
-	if (sid)
-		strlcpy(out->sid, sid, sizeof(out->sid));
-	strlcpy(out->kid, column_text(row, 6), sizeof(out->kid));
-	out->epoch = column_int8(row, 7);
-	out->eid = column_int8(row, 8);
-	out->at = column_ms(row, 9);
-	out->until = column_ms(row, 10);
-}
-
-static uint64
-run(Statement *statement, Datum *values)
-{
-	MemoryContext context = CurrentMemoryContext;
-	int			result;
-
-	if (statement->plan == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(statement->sql, statement->nargs, statement->types);
-
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "sessauth: could not prepare a statement of the worker");
-		statement->plan = plan;
-	}
-	result = SPI_execute_plan(statement->plan, values, NULL, false, 0);
-	if (result < 0)
-		elog(ERROR, "sessauth: a statement of the worker failed: %s", SPI_result_code_string(result));
-	MemoryContextSwitchTo(context);
-	return SPI_processed;
-}
-
-static char *
-column_text(uint64 row, int column)
-{
-	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
-}
-
-static int64
-column_int8(uint64 row, int column)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
-
-	return isnull ? 0 : DatumGetInt64(value);
-}
-
-static int64
-column_ms(uint64 row, int column)
-{
-	return UNIX_MS(column_int8(row, column));
+	row_copy_text(row, 3, out->tid, sizeof(out->tid));
+	row_copy_text(row, 4, out->uid, sizeof(out->uid));
+	row_copy_text(row, 5, out->sid, sizeof(out->sid));
+	row_copy_text(row, 6, out->kid, sizeof(out->kid));
+	out->epoch = row_int8(row, 7);
+	out->eid = row_int8(row, 8);
+	out->at = row_unix_ms(row, 9);
+	out->until = row_unix_ms(row, 10);
 }

@@ -21,11 +21,13 @@
 #include "server/compat.h"
 #include "worker/redis_link.h"
 
-#define REPLY_BYTES_MAX (64 * 1024 * 1024)	/* more is no answer to anything we ask */
+#define REPLY_BYTES_MAX (64 * 1024 * 1024)	/* of an exchange: more is no answer to anything we ask */
+#define REPLY_ELEMENTS_MAX (1024 * 1024)	/* of an array */
 
 static bool connect_unix(RedisLink *link, const SaRedisUrl *url);
 static bool connect_tcp(RedisLink *link, const SaRedisUrl *url);
 static bool begin_connect(RedisLink *link, int family, const struct sockaddr *address, socklen_t len);
+static redisReader *make_reader(void);
 static LinkProgress fail(RedisLink *link, const char *what, const char *detail);
 static LinkProgress finish_connect(RedisLink *link);
 static bool send_some(RedisLink *link);
@@ -55,7 +57,7 @@ link_connect(RedisLink *link, const SaRedisUrl *url, TimestampTz deadline)
 		return false;
 	}
 	link->fd_counted = true;
-	link->reader = redisReaderCreate();
+	link->reader = make_reader();
 	if (link->reader == NULL)
 	{
 		(void) fail(link, "out of memory", NULL);
@@ -64,6 +66,43 @@ link_connect(RedisLink *link, const SaRedisUrl *url, TimestampTz deadline)
 	link->deadline = deadline;
 	link->state = LINK_CONNECTING;
 	return url->is_unix ? connect_unix(link, url) : connect_tcp(link, url);
+}
+
+#if HIREDIS_MAJOR < 1
+static redisReplyObjectFunctions functions;
+static void *(*hiredis_create_array) (const redisReadTask *task, int elements);
+
+static void *
+create_array(const redisReadTask *task, int elements)
+{
+	return elements > REPLY_ELEMENTS_MAX ? NULL : hiredis_create_array(task, elements);
+}
+#endif
+
+/*
+ * hiredis 0.14 allocates an array by the length that the other side claims,
+ * before any of it has arrived, and aborts the process when it cannot. (From 1.1 on it has a limit of its own,
+ * and another type for the length.)
+ */
+static redisReader *
+make_reader(void)
+{
+	redisReader *reader = redisReaderCreate();
+#if HIREDIS_MAJOR < 1
+	if (reader == NULL)
+		return NULL;
+	if (functions.createArray == NULL)
+	{
+		functions = *reader->fn;
+		hiredis_create_array = functions.createArray;
+		functions.createArray = create_array;
+	}
+	reader->fn = &functions;
+#else
+	if (reader != NULL)
+		reader->maxelements = REPLY_ELEMENTS_MAX;
+#endif
+	return reader;
 }
 
 static bool
@@ -144,31 +183,16 @@ begin_connect(RedisLink *link, int family, const struct sockaddr *address, sockl
 void
 link_command(RedisLink *link, int argc, const SaField *argv)
 {
-	const char **args = palloc(sizeof(char *) * argc);
-	size_t	   *lens = palloc(sizeof(size_t) * argc);
-	char	   *formatted = NULL;
-	long long	len;
+	char		head[32];
 
+	appendBinaryStringInfo(&link->out, head, snprintf(head, sizeof(head), "*%d\r\n", argc));
 	for (int i = 0; i < argc; i++)
 	{
-		args[i] = argv[i].data;
-		lens[i] = argv[i].len;
+		appendBinaryStringInfo(&link->out, head, snprintf(head, sizeof(head), "$%zu\r\n", argv[i].len));
+		appendBinaryStringInfo(&link->out, argv[i].data, argv[i].len);
+		appendBinaryStringInfo(&link->out, "\r\n", 2);
 	}
-	len = redisFormatCommandArgv(&formatted, argc, args, lens);
-	if (len < 0)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	PG_TRY();
-	{
-		appendBinaryStringInfo(&link->out, formatted, (int) len);
-	}
-	PG_FINALLY();
-	{
-		redisFreeCommand(formatted);
-	}
-	PG_END_TRY();
 	link->expected++;
-	pfree(args);
-	pfree(lens);
 }
 
 void
@@ -183,6 +207,7 @@ link_begin(RedisLink *link, TimestampTz deadline)
 		link->replies_size = link->expected;
 	}
 	link->count = 0;
+	link->received = 0;
 	link->deadline = deadline;
 	link->state = LINK_BUSY;
 }
@@ -280,7 +305,8 @@ receive_some(RedisLink *link)
 			(void) fail(link, n == 0 ? "the server closed the connection" : "could not receive", n == 0 ? NULL : strerror(errno));
 			return false;
 		}
-		if (link->reader->len > REPLY_BYTES_MAX || redisReaderFeed(link->reader, buffer, n) != REDIS_OK)
+		link->received += n;
+		if (link->received > REPLY_BYTES_MAX || redisReaderFeed(link->reader, buffer, n) != REDIS_OK)
 		{
 			(void) fail(link, "the reply is not one of Redis", NULL);
 			return false;
@@ -346,6 +372,16 @@ link_close(RedisLink *link)
 		redisReaderFree(link->reader);
 	link->reader = NULL;
 	link->state = LINK_CLOSED;
+}
+
+void
+link_error_text(const char *reply, char *out, size_t size)
+{
+	size_t		at = snprintf(out, size, "the server refused: ");
+
+	for (; *reply != '\0' && at < Min(size - 1, 150); reply++)
+		out[at++] = *reply >= ' ' && *reply <= '~' ? *reply : '?';
+	out[at] = '\0';
 }
 
 int

@@ -42,6 +42,7 @@ typedef struct RedisLink
 	int			count;			/* of which are here */
 	redisReply **replies;		/* malloc'ed by hiredis, freed by link_finish */
 	int			replies_size;
+	size_t		received;		/* bytes of this exchange */
 	struct redisReader *reader;
 	char		error[LINK_ERROR_SIZE];
 } RedisLink;
@@ -70,6 +71,9 @@ extern LinkProgress link_progress(RedisLink *link, TimestampTz now);
 
 extern void link_finish(RedisLink *link);	/* frees the replies; the link is ready again */
 extern void link_close(RedisLink *link);
+
+/* What the server said, fit for logs and views: printable ASCII, not too long. */
+extern void link_error_text(const char *reply, char *out, size_t size);
 extern int	link_wait_events(const RedisLink *link);	/* WL_SOCKET_*; 0 when closed */
 
 #endif							/* SESSAUTH_WORKER_REDIS_LINK_H */

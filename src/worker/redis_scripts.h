@@ -1,20 +1,49 @@
 /*
  * redis_scripts.h
- *		The Lua that runs in Redis. Each script either does all it was asked or
- *		nothing, and returns OK or, in one word, what was not as expected.
+ *		The Lua that runs in Redis, so that check and write are one step.
+ *
+ * Each script but the first looks at sessauth:mirror before it writes. It
+ * answers "OK" (with the id of its last stream entry behind a space), or in one word what is different:
+ *
+ *	missing		there is no sessauth:mirror: flushed, or never written
+ *	owner		another ledger owns the mirror
+ *	generation	it belongs to another generation
+ *	position	the last revocation there is not the one that the caller believes
+ *	stream		the stream does not end with the entry that was written last
+ *	trimmed		the stream does not reach back to low
  */
 #ifndef SESSAUTH_WORKER_REDIS_SCRIPTS_H
 #define SESSAUTH_WORKER_REDIS_SCRIPTS_H
 
-typedef enum ScriptId
+enum
 {
+	/*
+	 * Takes the mirror over, unless another ledger owns it. KEYS: mirror, stream. ARGV: owner, g, n, timeline, schema,
+	 * low, '1' to drop the stream, unix ms of the last full sync or ''.
+	 */
 	SCRIPT_CLAIM,
+
+	/* Compare and append. KEYS: mirror, stream. ARGV: owner, g, n, tail, low, then 24 per entry. */
 	SCRIPT_APPEND,
+
+	/*
+	 * Compare, beat, trim, answer. KEYS: mirror, stream, answers, nodes. ARGV: owner, g, n, tail, low, how many to trim
+	 * at most, 14 of the beat, number of answers, node and value of each, nodes to remove.
+	 */
 	SCRIPT_BEAT,
-	SCRIPT_PUT_SESSION,
-	SCRIPT_PUT_EPOCH,
+
+	/*
+	 * Guarded key writes. KEYS: mirror, then those of each item. ARGV: owner, g, unix ms of a full sync that ends
+	 * here or '', then per item one of
+	 *	s v uid epoch tepoch exp state m expire uepoch m tepoch m	(keys: session, user epoch, tenant epoch)
+	 *	u epoch m expire											(key: user epoch)
+	 *	t epoch m													(key: tenant epoch)
+	 * with expire in unix ms.
+	 */
+	SCRIPT_KEYS,
+
 	SCRIPT_COUNT
-} ScriptId;
+};
 
 extern const char *const redis_scripts[SCRIPT_COUNT];
 

@@ -8,14 +8,13 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 
 #include "server/handover.h"
 #include "worker/worker.h"
+#include "worker/worker_tx.h"
 
 static bool salvage_one(const Handover *entry);
 
@@ -23,7 +22,6 @@ static bool salvage_one(const Handover *entry);
 void
 salvage(void)
 {
-	MemoryContext context = CurrentMemoryContext;
 	Handover   *entries;
 	int		   *places;
 	int			count = handover_take(&entries, &places);
@@ -32,15 +30,11 @@ salvage(void)
 	if (count == 0)
 		return;
 	settled = palloc0(sizeof(bool) * count);
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
+	if (worker_tx_begin() != WORKER_TX_OPEN)
+		return;
 	for (int i = 0; i < count; i++)
 		settled[i] = salvage_one(&entries[i]);
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
+	worker_tx_commit();
 	for (int i = 0; i < count; i++)
 		if (settled[i])
 			handover_done(places[i]);

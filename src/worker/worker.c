@@ -12,27 +12,22 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/lmgr.h"
-#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #include "server/clock.h"
 #include "server/compat.h"
 #include "server/settings.h"
 #include "server/shmem.h"
 #include "worker/worker.h"
+#include "worker/worker_tx.h"
 
 PGDLLEXPORT void sessauth_worker_main(Datum arg);
 
@@ -42,11 +37,14 @@ typedef enum RoundResult
 	ROUND_LOCKED,				/* somebody alters the tables: try again soon */
 	ROUND_DORMANT,				/* nothing was ever written here */
 	ROUND_NO_EXTENSION,
+	ROUND_OTHER_VERSION,
 	ROUND_FAILED
 } RoundResult;
 
-/* How long to wait before a round is tried again that could not be run. */
-#define RETRY_FAILED_MS		1000
+/* How long to wait before the next round, when nothing else asks for one. */
+#define SAFETY_ROUND_MS		1000	/* a beat asks more often; this is for a ledger without mirrors, and a wake-up that got lost */
+#define RETRY_FIRST_MS		100
+#define RETRY_MAX_MS		10000
 #define RETRY_LOCKED_MS		20
 
 static WorkerSlot *slot;
@@ -60,12 +58,12 @@ static void fix_settings(void);
 static void reload_settings(void);
 static bool asked_to_stop(void);
 static RoundResult run_round(void);
-static RoundResult guarded(RoundResult (*step) (void));
+static RoundResult guarded(RoundResult (*step) (void), const char *what);
 static RoundResult salvage_step(void);
 static RoundResult transaction(void);
-static bool lock_tables(void);
-static void store_cursors(void);
-static void raise_access_ttl(void);
+static void tell_other_version(void);
+static void recover(const char *what, char told[256]);
+static RoundResult raise_access_ttl(void);
 static void raise_clock(void);
 static bool wait_for_something(TimestampTz until);
 
@@ -75,16 +73,17 @@ sessauth_worker_main(Datum arg)
 	MemoryContext round_context;
 	TimestampTz next_round = 0;
 	bool		woken = true;
+	int			failures = 0;
 	RoundResult result = ROUND_DONE;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 	enter(DatumGetInt32(arg));
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 	fix_settings();
 	pgstat_report_appname("sessauth worker");
+	HOLD_CANCEL_INTERRUPTS();	/* see worker_tx.c */
 	round_context = AllocSetContextCreate(TopMemoryContext, "sessauth round", ALLOCSET_DEFAULT_SIZES);
 
 	while (!asked_to_stop() && result != ROUND_NO_EXTENSION)
@@ -102,9 +101,10 @@ sessauth_worker_main(Datum arg)
 		{
 			woken = false;
 			result = run_round();
-			next_round = TimestampTzPlusMilliseconds(now, result == ROUND_FAILED ? RETRY_FAILED_MS :
-													 result == ROUND_LOCKED ? RETRY_LOCKED_MS :
-													 setting_heartbeat_interval);
+			failures = result == ROUND_FAILED ? Min(failures + 1, 10) : 0;
+			next_round = TimestampTzPlusMilliseconds(now, result == ROUND_FAILED ? Min(RETRY_FIRST_MS << failures, RETRY_MAX_MS) :
+													 result == ROUND_OTHER_VERSION ? RETRY_MAX_MS :
+													 result == ROUND_LOCKED ? RETRY_LOCKED_MS : SAFETY_ROUND_MS);
 			mirrors_send(GetCurrentTimestamp());
 			mirrors_advance(GetCurrentTimestamp());
 		}
@@ -199,38 +199,35 @@ run_round(void)
 	RoundResult result;
 
 	if (extension_seen)
-		(void) guarded(salvage_step);
-	result = guarded(transaction);
+		(void) guarded(salvage_step, "salvage what was rolled back");
+	result = guarded(transaction, "look at the ledger");
+	if (result == ROUND_DONE && settings_changed)
+		settings_changed = guarded(raise_access_ttl, "raise the lifetime of access tokens") != ROUND_DONE;
 	extension_seen = result == ROUND_DONE;
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
+	if (result != ROUND_DONE)
+		mirrors_discard();
 	return result;
 }
 
-/* An error is logged and becomes ROUND_FAILED. */
+/* An error is logged, unless it is the same as last time, and becomes ROUND_FAILED. */
 static RoundResult
-guarded(RoundResult (*step) (void))
+guarded(RoundResult (*step) (void), const char *what)
 {
-	MemoryContext context = CurrentMemoryContext;
+	static char told[256];
 	RoundResult result = ROUND_FAILED;
 
 	PG_TRY();
 	{
 		result = step();
+		if (result == ROUND_DONE && step == transaction)
+			told[0] = '\0';
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
-		mirrors_discard();
+		recover(what, told);
 		result = ROUND_FAILED;
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(context);
 	return result;
 }
 
@@ -248,94 +245,100 @@ salvage_step(void)
 static RoundResult
 transaction(void)
 {
-	MemoryContext context = CurrentMemoryContext;
 	LedgerState state;
 	RoundResult result = ROUND_DONE;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	XactIsoLevel = XACT_REPEATABLE_READ;
-	if (!OidIsValid(get_extension_oid("sessauth", true)))
-		result = ROUND_NO_EXTENSION;
-	else if (!lock_tables())
-		result = ROUND_LOCKED;
-	else
+	switch (worker_tx_begin())
 	{
-		pgstat_report_activity(STATE_RUNNING, "sessauth: numbering and publishing");
-		PushActiveSnapshot(GetTransactionSnapshot());
-		SPI_connect();
-		MemoryContextSwitchTo(context);
-		store_cursors();
-		if (ledger_state_read(&state))
-		{
-			if (settings_changed)
-			{
-				raise_access_ttl();
-				raise_clock();
-			}
-			number_new_events(&state);
-			find_low(&state);
-			mirrors_load();
-			mirrors_plan(&state);
-		}
-		else
-			result = ROUND_DORMANT;
-		SPI_finish();
-		PopActiveSnapshot();
+		case WORKER_TX_ABSENT:
+			return ROUND_NO_EXTENSION;
+		case WORKER_TX_BUSY:
+			return ROUND_LOCKED;
+		case WORKER_TX_OTHER_VERSION:
+			tell_other_version();
+			return ROUND_OTHER_VERSION;
+		case WORKER_TX_OPEN:
+			break;
 	}
-	CommitTransactionCommand();
-	if (result == ROUND_DONE)
-		settings_changed = false;
+
+	for (int i = 0; i < mirror_count; i++)
+		if (mirrors[i]->store_feed)
+			keys_store(mirrors[i]);
+	if (ledger_state_read(&state))
+	{
+		if (settings_changed)
+			raise_clock();
+		number_new_events(&state);
+		find_low(&state);
+		mirrors_load();
+		mirrors_plan(&state);
+	}
+	else
+		result = ROUND_DORMANT;
+	worker_tx_commit();
+
+	for (int i = 0; i < mirror_count; i++)
+		mirrors[i]->storing = false;
 	return result;
 }
 
-/*
- * DROP EXTENSION takes its locks in an order of its own. Waiting for a lock
- * while holding another could deadlock with it, so we take all that we need or leave.
- */
-static bool
-lock_tables(void)
+static void
+tell_other_version(void)
 {
-	static const char *const tables[] = {
-		"ledger_state", "revocation_log", "mirror", "mirror_state", "event", "session", "tenant", "tenant_user", "secret"
-	};
-	Oid			schema = get_namespace_oid("sessauth", true);
+	static bool told = false;
 
-	for (int i = 0; i < lengthof(tables); i++)
-	{
-		Oid			table = OidIsValid(schema) ? get_relname_relid(tables[i], schema) : InvalidOid;
-
-		if (!OidIsValid(table) || !ConditionalLockRelationOid(table, RowExclusiveLock) ||
-			get_relname_relid(tables[i], schema) != table)
-			return false;
-	}
-	return true;
+	if (!told)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sessauth's worker waits: its library and its SQL are of different versions"),
+				 errdetail("The loaded library is version %s.", SESSAUTH_VERSION),
+				 errhint("ALTER EXTENSION sessauth UPDATE, or restart the server with the new library.")));
+	told = true;
 }
 
+/* After an error: logs it, unless it is the same as last time, and makes the process fit for the next try. */
 static void
-store_cursors(void)
+recover(const char *what, char told[256])
 {
-	for (int i = 0; i < mirror_count; i++)
-		if (mirrors[i]->store_cursor)
-			cursor_store(mirrors[i]);
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sessauth error", ALLOCSET_SMALL_SIZES);
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	worker_tx_abort();
+	if (strncmp(told, error->message, 255) != 0)
+	{
+		strlcpy(told, error->message, 256);
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("sessauth: the worker could not %s, and will try again: %s", what, error->message),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 error->hint ? errhint("%s", error->hint) : 0,
+				 error->context ? errcontext("%s", error->context) : 0));
+	}
+	MemoryContextDelete(context);
 }
 
 /*
  * A longer default lifetime of access tokens takes effect for a tenant once
- * its row says so: revocations must be remembered for as long before the first such token exists.
+ * its row says so: revocations must be remembered for as long before the first such token exists. In a transaction of
+ * its own: a tenant whose row somebody has locked must not hold up the numbering.
  */
-static void
+static RoundResult
 raise_access_ttl(void)
 {
 	Oid			types[] = {FLOAT8OID};
 	Datum		values[] = {Float8GetDatum(setting_access_ttl)};
-	MemoryContext context = CurrentMemoryContext;
 
+	if (worker_tx_begin() != WORKER_TX_OPEN)
+		return ROUND_LOCKED;
 	if (SPI_execute_with_args("UPDATE sessauth.tenant SET access_ttl_max = make_interval(secs => $1)"
 							  " WHERE access_ttl_max < make_interval(secs => $1) AND NOT policy ? 'access_ttl'",
 							  1, types, values, NULL, false, 0) != SPI_OK_UPDATE)
 		elog(ERROR, "sessauth: could not raise the lifetime of access tokens");
-	MemoryContextSwitchTo(context);
+	worker_tx_commit();
+	return ROUND_DONE;
 }
 
 /*

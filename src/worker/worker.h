@@ -6,7 +6,12 @@
  * salvage.c		what aborted transactions have handed over → events
  * numbering.c		events → revocation log (exactly once), generations
  * mirror.c			one mirror: connect, check, what comes next
- * publish.c		what is sent: entries, beats, answers, keys
+ * handshake.c		the first exchange with it
+ * publish.c		the stream: entries, beats, answers
+ * nonces.c			the nodes' nonces
+ * feed.c			what has changed since a position in the history, or is alive
+ * keys.c			the same as keys in Redis
+ * worker_tx.c		a transaction, and statements in it
  */
 #ifndef SESSAUTH_WORKER_WORKER_H
 #define SESSAUTH_WORKER_WORKER_H
@@ -17,42 +22,11 @@
 
 #include "core/redis_url.h"
 #include "core/wire.h"
+#include "worker/feed.h"
+#include "worker/numbering.h"
 #include "worker/redis_link.h"
 
-/* sessauth.ledger_state as the current transaction sees it. */
-typedef struct LedgerState
-{
-	char		ledger_id[SA_UUID_SIZE];
-	char		generation[SA_UUID_SIZE];
-	int			timeline;
-	int64		n;
-	int64		low;			/* lowest n that still matters; n + 1 when none does */
-	TimestampTz now;			/* the ledger's time, read after the snapshot was taken; whole milliseconds */
-	int64		now_ms;			/* the same as unix ms */
-	char	   *snapshot;		/* this transaction's, as text, in the transaction's memory */
-} LedgerState;
-
-/* ---- numbering.c; all run inside the worker's transaction ---- */
-
-/* False: the ledger is dormant. Recognises copies and new timelines, and then opens a new generation. */
-extern bool ledger_state_read(LedgerState *state);
-
-/* Gives numbers to the revocations that have become visible; returns how many. Sends the NOTIFY hint. */
-extern int64 number_new_events(LedgerState *state);
-
-/* A generation in which no number has been used: carries over what still matters. */
-extern void open_generation(LedgerState *state, const char *why);
-
-/* Fills low; deletes old rows of the log now and then. */
-extern void find_low(LedgerState *state);
-
-/* Entry n of the current generation; false when it is not there (any more). */
-extern bool log_entry_read(const LedgerState *state, int64 n, SaEntry *out);
-
-/* Entries above n, in order, at most max. Returns how many; *out is palloc'ed. */
-extern int	log_entries_read(const LedgerState *state, int64 above, int max, SaEntry **out);
-
-/* ---- salvage.c; outside transactions ---- */
+/* ---- salvage.c: outside transactions ---- */
 
 extern void salvage(void);
 
@@ -76,6 +50,8 @@ typedef enum MirrorExchange
 	EXCHANGE_PUBLISH
 } MirrorExchange;
 
+#define STREAM_ID_SIZE	48
+
 typedef struct PendingNonce
 {
 	char		node[SA_NODE_ID_SIZE];
@@ -86,9 +62,11 @@ typedef struct PendingNonce
 typedef struct KnownNode
 {
 	char		node[SA_NODE_ID_SIZE];	/* hash key */
-	char		answered[SA_NONCE_SIZE];	/* the nonce answered last */
+	char		asked[SA_NONCE_SIZE];	/* its last nonce */
+	char		answered[SA_NONCE_SIZE];	/* the last of them that was answered */
 	TimestampTz seen_at;		/* when its last new nonce was read */
 	bool		present;		/* mark of the current reading */
+	bool		leaving;		/* silent for too long: the next beat removes its entry */
 } KnownNode;
 
 typedef struct Mirror
@@ -101,7 +79,7 @@ typedef struct Mirror
 	RedisLink	link;
 	MirrorPhase phase;
 	MirrorExchange exchange;
-	char		script_sha[5][41];
+	char		script_sha[4][41];
 
 	/* outages */
 	TimestampTz retry_at;
@@ -111,20 +89,23 @@ typedef struct Mirror
 	/* what the handshake found */
 	bool		lost;			/* a script found the stream not as it was left: claim the mirror again */
 	bool		found;
+	bool		found_synced;
 	char		found_owner[SA_UUID_SIZE];
 	char		found_generation[SA_UUID_SIZE];
 	int64		found_n;
 	char		found_tail[SA_MAC_TEXT_LEN + 1];
+	char		found_id[STREAM_ID_SIZE];
+	char		run_id[48];		/* of the Redis process: another one may have lost something */
 
 	/* where the mirror is, and where it will be when the exchange under way ends well */
 	char		generation[SA_UUID_SIZE];
 	int64		n;
 	char		tail[SA_MAC_TEXT_LEN + 1];
+	char		id[STREAM_ID_SIZE]; /* of the last entry that was confirmed, over all connections; empty: none */
 	int64		next_n;
 	char		next_tail[SA_MAC_TEXT_LEN + 1];
 	int64		behind;
-	bool		passed_by;		/* busy while the last transaction numbered what was new */
-	int			publishing;		/* replies of the current exchange that must be OK or mean a lost position */
+	int			publishing;		/* scripts that the plan has queued */
 
 	/* beats */
 	TimestampTz next_beat;
@@ -138,22 +119,16 @@ typedef struct Mirror
 	int			pending_size;
 	HTAB	   *nodes;
 
-	/* keys: the snapshot cursor, or a full sync */
-	bool		has_cursor;
-	char	   *seen;			/* pg_snapshot as text, in TopMemoryContext, as the next */
-	char	   *target;			/* NULL: not within a sliced batch */
-	int64		after_event;
-	bool		syncing;
-	char		sync_after[SA_UUID_SIZE];
-	int64		sync_count;
-	/* what the exchange under way leads to */
-	char	   *next_seen;
-	char	   *next_target;
-	int64		next_after_event;
-	bool		next_sync_ends;
-	char		next_sync_after[SA_UUID_SIZE];
-	bool		cursor_moves;
-	bool		store_cursor;	/* the next transaction writes mirror_state */
+	/* keys; see feed.h */
+	MemoryContext cursors;		/* holds what "feed" and "ahead" point to */
+	bool		loaded;			/* mirror_state has been read */
+	FeedPosition feed;			/* what the mirror has confirmed */
+	FeedPosition ahead;			/* what it will be when the exchange under way ends well */
+	char		feed_run_id[48];	/* the life of the Redis process that "feed" is about */
+	int64		synced_keys;	/* in the full sync under way */
+	TimestampTz synced_at;		/* 0: a full sync is needed or under way */
+	bool		store_feed;		/* mirror_state is behind */
+	bool		storing;		/* it is being written by the transaction that is open */
 } Mirror;
 
 #define MIRRORS_MAX 32			/* per database */
@@ -181,14 +156,27 @@ extern void mirror_script(Mirror *mirror, int script, int nkeys, int argc, const
 /* The link key; NULL (and why) while there is none. */
 extern const unsigned char *mirror_link_key;
 
-/* ---- publish.c ---- */
+/* ---- handshake.c ---- */
+extern bool handshake_ask(Mirror *mirror);
+extern const char *handshake_take(Mirror *mirror);
 
-extern void publish_plan(Mirror *mirror, const LedgerState *state);
+/* ---- publish.c: the stream ---- */
 extern void publish_check(Mirror *mirror, LedgerState *state);
+extern void publish_plan(Mirror *mirror, LedgerState *state);
 extern void publish_done(Mirror *mirror, TimestampTz now);
+
+/* ---- keys.c ---- */
+extern bool keys_pending(const Mirror *mirror); /* something may have to be written */
+extern void keys_sync(Mirror *mirror, const LedgerState *state);	/* begin with everything that is alive */
+extern void keys_plan(Mirror *mirror, const LedgerState *state);
+extern void keys_settle(Mirror *mirror, bool arrived);
+extern void keys_load(Mirror *mirror);	/* inside the transaction, as the next */
+extern void keys_store(Mirror *mirror);
+
+/* ---- nonces.c ---- */
 extern void nonces_ask(Mirror *mirror);
 extern void nonces_take(Mirror *mirror, const redisReply *reply, TimestampTz now);
-extern void cursor_store(Mirror *mirror);
+extern void nonces_answered(Mirror *mirror);
 
 /* ---- status.c ---- */
 extern void status_mirror(const Mirror *mirror, const char *state, const char *error, const char *warning);

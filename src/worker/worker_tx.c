@@ -1,0 +1,252 @@
+/*
+ * worker_tx.c
+ *		A transaction of the worker: short, with the owner's rights, and never
+ *		in the way of somebody who changes the extension.
+ *
+ * pg_cancel_backend, and a lock that is not to be had within lock_timeout,
+ * cancel the transaction; between transactions there is nothing to cancel, and interrupts of that kind are held.
+ *
+ * Nothing about the extension is remembered from one transaction to the next:
+ * it may have been dropped and made again. A share lock on the extension itself, taken only if that needs no wait, keeps
+ * DROP EXTENSION out for the moment; DROP takes that lock first, before any table, so the two cannot deadlock.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "worker/worker_tx.h"
+
+/* The extension as the catalog has it now. */
+typedef struct Extension
+{
+	Oid			oid;
+	Oid			owner;
+	bool		other_version;
+} Extension;
+
+static MemoryContext outer_context;
+static Oid	outer_user;
+static int	outer_sec_context;
+
+static WorkerTx enter(void);
+static bool find_extension(Extension *extension);
+static bool lock_extension(Oid oid);
+static void rest(void);
+
+WorkerTx
+worker_tx_begin(void)
+{
+	WorkerTx	result;
+
+	outer_context = CurrentMemoryContext;
+	QueryCancelPending = false;
+	RESUME_CANCEL_INTERRUPTS();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactIsoLevel = XACT_REPEATABLE_READ;
+
+	result = enter();
+	if (result != WORKER_TX_OPEN)
+	{
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(outer_context);
+		HOLD_CANCEL_INTERRUPTS();
+		return result;
+	}
+	pgstat_report_activity(STATE_RUNNING, NULL);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	MemoryContextSwitchTo(outer_context);
+	return WORKER_TX_OPEN;
+}
+
+static WorkerTx
+enter(void)
+{
+	Extension	before;
+	Extension	extension;
+
+	if (!find_extension(&before))
+		return WORKER_TX_ABSENT;
+	if (!lock_extension(before.oid))
+		return WORKER_TX_BUSY;
+	if (!find_extension(&extension))
+		return WORKER_TX_ABSENT;
+	if (extension.oid != before.oid)
+		return WORKER_TX_BUSY;
+	if (extension.other_version)
+		return WORKER_TX_OTHER_VERSION;
+
+	/* An abort undoes this by itself, a commit does not. */
+	GetUserIdAndSecContext(&outer_user, &outer_sec_context);
+	SetUserIdAndSecContext(extension.owner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION |
+						   SECURITY_NOFORCE_RLS);
+	return WORKER_TX_OPEN;
+}
+
+static bool
+find_extension(Extension *extension)
+{
+	Relation	relation = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("sessauth"));
+	scan = systable_beginscan(relation, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+		bool		isnull;
+		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(relation), &isnull);
+
+		extension->oid = form->oid;
+		extension->owner = form->extowner;
+		extension->other_version = isnull || strcmp(TextDatumGetCString(version), SESSAUTH_VERSION) != 0;
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+static bool
+lock_extension(Oid oid)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, oid, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	AcceptInvalidationMessages();
+	return true;
+}
+
+void
+worker_tx_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	SetUserIdAndSecContext(outer_user, outer_sec_context);
+
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(outer_context);
+	rest();
+}
+
+void
+worker_tx_abort(void)
+{
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(outer_context);
+	rest();
+}
+
+static void
+rest(void)
+{
+	HOLD_CANCEL_INTERRUPTS();
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+uint64
+worker_query(WorkerQuery *query, const Datum *values, const bool *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char		spinulls[WORKER_ARGS_MAX];
+	int			result;
+
+	if (query->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(query->sql, query->nargs, query->types);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare a statement of the worker");
+		query->plan = plan;
+	}
+	for (int i = 0; i < query->nargs; i++)
+		spinulls[i] = nulls != NULL && nulls[i] ? 'n' : ' ';
+	result = SPI_execute_plan(query->plan, (Datum *) values, spinulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "a statement of the worker failed: %s", SPI_result_code_string(result));
+	MemoryContextSwitchTo(context);
+	return SPI_processed;
+}
+
+bool
+row_isnull(uint64 row, int column)
+{
+	bool		isnull;
+
+	(void) SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	return isnull;
+}
+
+Datum
+row_datum(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+int64
+row_int8(uint64 row, int column)
+{
+	return row_isnull(row, column) ? 0 : DatumGetInt64(row_datum(row, column));
+}
+
+int64
+row_unix_ms(uint64 row, int column)
+{
+	return row_isnull(row, column) ? 0 : unix_ms(DatumGetTimestampTz(row_datum(row, column)));
+}
+
+void
+row_copy_text(uint64 row, int column, char *out, size_t size)
+{
+	char	   *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+
+	if (text == NULL)
+		out[0] = '\0';
+	else if (strlcpy(out, text, size) >= size)
+		elog(ERROR, "a value in column %d is longer than %zu bytes", column, size - 1);
+	if (text != NULL)
+		pfree(text);
+}
+
+char *
+row_text(uint64 row, int column)
+{
+	return row_isnull(row, column) ? pstrdup("") : TextDatumGetCString(row_datum(row, column));
+}
+
+/* Before 1970 counts as 1970, infinity as the end of the protocol's numbers. */
+int64
+unix_ms(TimestampTz t)
+{
+	int64		epoch_us = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+
+	if (TIMESTAMP_IS_NOEND(t))
+		return PG_INT64_MAX / 1000;
+	if (t < -epoch_us)
+		return 0;
+	return (t + epoch_us) / 1000;
+}
