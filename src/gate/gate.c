@@ -12,16 +12,13 @@
 #include <event2/http.h>
 #include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
-#include <event2/listener.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "gate/listener.h"
 #include "gate/options.h"
 
 #define HEADER_BYTES_MAX	(32 * 1024)
@@ -38,6 +35,7 @@ typedef struct Gate
 {
 	struct event_base *base;
 	struct evhttp *http;
+	Listener   *listener;
 	SessauthNode *node;
 	int			refreshed[2];	/* a pipe: the library's thread tells the loop that keys were refreshed */
 	struct Parked *parked;
@@ -129,6 +127,7 @@ main(int argc, char **argv)
 	while (gate.parked)
 		unpark(gate.parked, false);
 	evhttp_free(gate.http);
+	listener_free(gate.listener);
 	sessauth_close(gate.node);
 	event_free(wake);
 	event_free(term);
@@ -184,12 +183,6 @@ on_signal(evutil_socket_t fd, short what, void *arg)
 static bool
 serve(Gate *gate, const GateOptions *options)
 {
-	struct evhttp_bound_socket *bound;
-	struct sockaddr_storage address = {0};
-	socklen_t	len = sizeof(address);
-	bool		v6 = strchr(options->listen_host, ':') != NULL;
-	int			port = 0;
-
 	gate->http = evhttp_new(gate->base);
 	if (gate->http == NULL)
 		return false;
@@ -203,17 +196,8 @@ serve(Gate *gate, const GateOptions *options)
 	evhttp_set_cb(gate->http, "/readyz", on_ready, gate);
 	evhttp_set_cb(gate->http, "/.well-known/jwks.json", on_jwks, gate);
 	evhttp_set_gencb(gate->http, on_other, gate);
-	bound = evhttp_bind_socket_with_handle(gate->http, options->listen_host, (uint16_t) options->listen_port);
-	if (bound == NULL)
-	{
-		fprintf(stderr, "sessauth-gate: could not listen on %s port %d\n", options->listen_host, options->listen_port);
-		return false;
-	}
-	if (getsockname(evhttp_bound_socket_get_fd(bound), (struct sockaddr *) &address, &len) == 0)
-		port = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &address)->sin6_port :
-					 ((struct sockaddr_in *) &address)->sin_port);
-	fprintf(stderr, "sessauth-gate: listening on http://%s%s%s:%d\n", v6 ? "[" : "", options->listen_host, v6 ? "]" : "", port);
-	return true;
+	gate->listener = listener_open(gate->base, gate->http, options->listen_host, options->listen_port);
+	return gate->listener != NULL;
 }
 
 static void
@@ -247,7 +231,9 @@ decide(Gate *gate, struct evhttp_request *request, int64_t arrived, bool may_wai
 			if (decision.why == SESSAUTH_WHY_KEYS_PENDING && may_wait && park(gate, request, arrived))
 				return false;
 			sessauth_status(gate->node, &status);
-			cannot_tell(request, decision.why == SESSAUTH_WHY_LEASE ? status.reason : "the token's key is unknown and the keys cannot be refreshed now");
+			cannot_tell(request, decision.why == SESSAUTH_WHY_LEASE ? status.reason :
+						decision.why == SESSAUTH_WHY_INTERNAL ? "out of memory" :
+						"the token's key is unknown and the keys cannot be refreshed now");
 			return true;
 		default:
 			refuse(request, "invalid_token", sessauth_code_name(decision.code));

@@ -151,8 +151,8 @@ set(GateOptions *out, size_t i, const char *value)
 			out->node.audience = value;
 			return true;
 		case LEEWAY:
-			if (!parse_duration_ms(value, &ms))
-				return false;
+			if (!parse_duration_ms(value, &ms) || ms % 1000 != 0)
+				return false;		/* tokens know only whole seconds */
 			out->node.leeway_s = ms / 1000;
 			return true;
 		case JWKS:

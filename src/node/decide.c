@@ -2,12 +2,17 @@
  * decide.c
  *		One token: signature, memory, ledger's clock, lease.
  *
- * What is known against a token is true for ever, so it is said with or
- * without a lease. Only "active" needs one, and the order of its last steps is what keeps the bound:
- * the memory is looked up first and the clock is read last. Then, at the moment c of that reading,
- * c < end of the lease; and the memory already held everything that was committed before
- * end - max_staleness. A revocation that was missed is younger than c - max_staleness, however
- * long the thread was paused in between. With the clock read first, a pause between the two could stretch the bound at will.
+ * What is known against a token is true for ever, so it is said with or without a lease. Only
+ * "active" needs one, and the order of the last steps is what keeps the bound:
+ *
+ * - the memory is looked up and the end of the lease is read under one lock, so the memory already held
+ *	 everything that was committed before end - max_staleness;
+ * - the clock is read after that, last of all. At the moment c of that reading c < end, so a revocation that was
+ *	 missed is younger than c - max_staleness, however long the thread was stopped in between. With
+ *	 the clock read first, or the end read after the lookup, a pause could stretch the bound at will.
+ *
+ * Expiry goes by that last reading too. It is later than any by which the memory forgot something, so nothing
+ * is accepted whose revocation was forgotten.
  */
 #include <string.h>
 
@@ -105,8 +110,7 @@ judge(SessauthNode *node, const SaToken *token, SessauthDecision *out)
 	bool		revoked;
 	int64_t		end;
 	int64_t		horizon;
-	int64_t		at_least;
-	int64_t		at_most = 0;
+	LedgerClock ledger;
 	int64_t		now;
 
 	memcpy(out->tid, token->tid, sizeof(out->tid));
@@ -131,25 +135,22 @@ judge(SessauthNode *node, const SaToken *token, SessauthDecision *out)
 		memory_epoch(&node->memory, &key) != 0;
 	end = node->lease.end;
 	horizon = node->lease.horizon;
-	now = clock_now();
-	at_least = node_ledger_time(node, now);
-	if (node->ledger_clock.has_upper)
-		at_most = now + node->ledger_clock.upper;
+	ledger = node->ledger_clock;
 	pthread_rwlock_unlock(&node->lock);
 
+	now = clock_now();
 	if (revoked)
 		return SESSAUTH_REVOKED;
-	if (at_least != 0 && token->exp <= at_least / 1000000 - node->leeway)
-		return SESSAUTH_EXPIRED;
 
-	/* No leeway where a revocation may have been forgotten before this node could hear of it. */
-	if (token->exp <= horizon / 1000000)
+	/* The leeway does not reach behind the horizon: revocations of what expired before it were never told to this node. */
+	if (ledger.has_lower &&
+		(token->exp <= (now + ledger.lower) / 1000000 - node->leeway || token->exp * 1000000 <= horizon))
 		return SESSAUTH_EXPIRED;
 
 	/* Whole seconds: a token of this very second is not from the future. */
-	if (at_most != 0 && token->iat > at_most / 1000000 + 1 + node->leeway)
+	if (ledger.has_upper && token->iat > (now + ledger.upper) / 1000000 + 1 + node->leeway)
 		return SESSAUTH_NOT_YET_VALID;
-	if (at_least != 0 && clock_now() < end)
+	if (ledger.has_lower && now < end)
 		return SESSAUTH_ACTIVE;
 	out->why = SESSAUTH_WHY_LEASE;
 	return SESSAUTH_CANNOT_TELL;

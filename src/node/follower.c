@@ -2,94 +2,42 @@
  * follower.c
  *		Keeps the node's memory equal to the ledger's revocations, over Redis.
  *
- * Two connections: one reads the stream, blocking in Redis until there is
- * news; the other writes nonces and reads answers. Reading starts at the beginning of the stream and goes on at its
- * tail; when an answer asks for a number that is not there, the stream was changed behind our back, and reading
- * starts again. Nothing here decides whether the node may serve: lease.c does, from what was applied and answered.
+ * Two connections: one reads the stream (stream.c), the other writes nonces and reads answers. Nothing here decides
+ * whether the node may serve: lease.c does, from what was applied and answered.
  */
-#include "node/node.h"
+#include "node/follower.h"
 
-#include <errno.h>
 #include <event2/event.h>
-#include <event2/thread.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "node/redis_link.h"
-
-#define READ_COUNT			"1000"
-#define READ_BLOCK_MS		500
-#define REPLY_TIMEOUT_MS	2000
 #define TICK_MS				50
+#define LOOK_US				200000	/* for an answer, when no beat says that there may be one */
 #define REWRITE_US			1000000 /* a nonce that Redis may have lost is written again */
 #define PRUNE_US			5000000
-#define RESCAN_FIRST_US		100000
-#define RESCAN_MAX_US		2000000
 #define BACKOFF_FIRST_MS	50
 #define BACKOFF_MAX_MS		2000
 #define GOODBYE_MS			500
-#define FIELDS_MAX			64
-
-struct Follower
-{
-	SessauthNode *node;
-	pthread_t	thread;
-	struct event_base *base;
-	RedisLink  *reader;
-	RedisLink  *control;
-	struct event *tick;
-	struct event *wake;
-	struct event *goodbye;
-	int			pipe[2];
-	bool		stopping;
-	bool		has_key;
-	unsigned char key[SA_KEY_LEN];	/* the link key */
-
-	char		stream_key[SA_REDIS_KEY_SIZE];
-	char		nodes_key[SA_REDIS_KEY_SIZE];
-	char		answers_key[SA_REDIS_KEY_SIZE];
-
-	/* reading */
-	char		last_id[48];
-	bool		reading;		/* an XREAD is under way */
-	bool		read_nowait;	/* and it does not block */
-	int64_t		read_at;		/* when it was sent */
-	int64_t		rescan_at;		/* not before */
-	int64_t		rescan_wait;
-
-	/* asking */
-	bool		getting;		/* an HGET is under way */
-	int64_t		written_at;
-	int64_t		pruned_at;
-
-	/* connecting; index 0: reader, 1: control */
-	int64_t		retry_at[2];
-	int			backoff[2];
-};
 
 static void *run(void *arg);
 static void on_wake(evutil_socket_t fd, short what, void *arg);
-static void on_tick(evutil_socket_t fd, short what, void *arg);
+static void load_key(Follower *follower);
+static void say_goodbye(Follower *follower);
 static void on_goodbye(evutil_socket_t fd, short what, void *arg);
+static void on_tick(evutil_socket_t fd, short what, void *arg);
+static void tell_freshness(Follower *follower, int64_t now);
 static void on_up(void *arg, RedisLink *link);
 static void on_down(void *arg, RedisLink *link, const char *why);
-static void read_on(Follower *follower);
-static void stream_replied(void *arg, const redisReply *reply);
-static bool apply_entries(Follower *follower, const redisReply *entries, bool *beat);
-static bool take_id(Follower *follower, const redisReply *id);
-static bool apply_entry(Follower *follower, const redisReply *fields);
-static void rewind_stream(Follower *follower);
-static void control_step(Follower *follower);
-static void ask(Follower *follower, int64_t now);
+static void new_nonce(Follower *follower, int64_t now);
 static void write_nonce(Follower *follower);
-static void written(void *arg, const redisReply *reply);
+static void nonce_written(void *arg, const redisReply *reply);
+static void look_for_answer(Follower *follower, int64_t now);
 static void answer_replied(void *arg, const redisReply *reply);
-static void goodbye_replied(void *arg, const redisReply *reply);
-static void refused(SessauthNode *node, RedisTask task, const char *what, const redisReply *reply);
-static void set_state(SessauthNode *node, RedisTask task, const char *state);
-static void load_key(Follower *follower);
+static void forgotten(void *arg, const redisReply *reply);
 
 bool
 follower_start(SessauthNode *node)
@@ -102,12 +50,11 @@ follower_start(SessauthNode *node)
 		return false;
 	follower->node = node;
 	follower->pipe[0] = follower->pipe[1] = -1;
-	strcpy(follower->last_id, "0-0");
 	sa_name_stream(node->prefix, follower->stream_key);
 	sa_name_nodes(node->prefix, follower->nodes_key);
 	sa_name_answers(node->prefix, follower->answers_key);
 	node->follower = follower;
-	if (pipe(follower->pipe) != 0)
+	if (pipe2(follower->pipe, O_CLOEXEC | O_NONBLOCK) != 0)
 		return false;
 	follower->base = event_base_new();
 	if (follower->base == NULL)
@@ -117,12 +64,13 @@ follower_start(SessauthNode *node)
 	follower->tick = event_new(follower->base, -1, EV_PERSIST, on_tick, follower);
 	follower->wake = event_new(follower->base, follower->pipe[0], EV_READ | EV_PERSIST, on_wake, follower);
 	follower->goodbye = evtimer_new(follower->base, on_goodbye, follower);
-	if (!follower->reader || !follower->control || !follower->tick || !follower->wake || !follower->goodbye)
+	if (!follower->reader || !follower->control || !follower->tick || !follower->wake || !follower->goodbye || !stream_init(follower))
 		return false;
-	event_add(follower->tick, &tv);
-	event_add(follower->wake, NULL);
-	set_state(node, REDIS_READ, "not connected to Redis yet");
-	return pthread_create(&follower->thread, NULL, run, follower) == 0 || (follower->stopping = true, false);
+	if (event_add(follower->tick, &tv) != 0 || event_add(follower->wake, NULL) != 0)
+		return false;
+	snprintf(node->redis_state[REDIS_READ], sizeof(node->redis_state[REDIS_READ]), "not connected yet");
+	follower->running = node_start_thread(&follower->thread, run, follower);
+	return follower->running;
 }
 
 void
@@ -132,10 +80,11 @@ follower_stop(SessauthNode *node)
 
 	if (follower == NULL)
 		return;
-	if (follower->thread && write(follower->pipe[1], "q", 1) == 1)
+	if (follower->running && write(follower->pipe[1], "q", 1) == 1)
 		pthread_join(follower->thread, NULL);
 	redis_link_free(follower->reader);
 	redis_link_free(follower->control);
+	stream_free(follower);
 	if (follower->tick)
 		event_free(follower->tick);
 	if (follower->wake)
@@ -162,6 +111,35 @@ follower_link_key_arrived(SessauthNode *node)
 		return;
 }
 
+void
+follower_state(Follower *follower, RedisTask task, const char *format,...)
+{
+	SessauthNode *node = follower->node;
+	char		before[sizeof(node->redis_state[0])];
+	char		after[sizeof(node->redis_state[0])];
+	char		text[sizeof(node->redis_state[0])];
+	va_list		args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	node_clean(text);
+	if (follower->stopping || strcmp(node->redis_state[task], text) == 0)
+		return;
+
+	pthread_rwlock_wrlock(&node->lock);
+	snprintf(before, sizeof(before), "%s", node_redis_state(node));
+	memcpy(node->redis_state[task], text, sizeof(text));
+	snprintf(after, sizeof(after), "%s", node_redis_state(node));
+	pthread_rwlock_unlock(&node->lock);
+	if (strcmp(before, after) == 0)
+		return;
+	if (after[0] == '\0')
+		node_log(node, SESSAUTH_LOG_INFO, "following Redis");
+	else
+		node_log(node, SESSAUTH_LOG_WARNING, "Redis: %s", after);
+}
+
 static void *
 run(void *arg)
 {
@@ -184,63 +162,7 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 		if (bytes[i] == 'k')
 			load_key(follower);
 		else if (!follower->stopping)
-		{
-			struct timeval tv = {0, GOODBYE_MS * 1000};
-
-			follower->stopping = true;
-			if (redis_link_command(follower->control, written, GOODBYE_MS, 3,
-								   (SaField[]) {SA_FIELD("HDEL", 4), SA_FIELD_STR(follower->nodes_key), SA_FIELD_STR(follower->node->id)}) &&
-				redis_link_command(follower->control, goodbye_replied, GOODBYE_MS, 3,
-								   (SaField[]) {SA_FIELD("HDEL", 4), SA_FIELD_STR(follower->answers_key), SA_FIELD_STR(follower->node->id)}))
-				evtimer_add(follower->goodbye, &tv);
-			else
-				event_base_loopbreak(follower->base);
-		}
-	}
-}
-
-static void
-goodbye_replied(void *arg, const redisReply *reply)
-{
-	(void) reply;
-	event_base_loopbreak(((Follower *) arg)->base);
-}
-
-static void
-on_goodbye(evutil_socket_t fd, short what, void *arg)
-{
-	(void) fd;
-	(void) what;
-	event_base_loopbreak(((Follower *) arg)->base);
-}
-
-static void
-on_tick(evutil_socket_t fd, short what, void *arg)
-{
-	Follower   *follower = arg;
-	int64_t		now = clock_now();
-
-	(void) fd;
-	(void) what;
-	if (follower->stopping || !follower->has_key)
-		return;
-	for (int i = 0; i < 2; i++)
-	{
-		if (follower->retry_at[i] != 0 && now >= follower->retry_at[i])
-		{
-			follower->retry_at[i] = 0;
-			redis_link_connect(i == 0 ? follower->reader : follower->control);
-		}
-	}
-	if (redis_link_is_up(follower->reader) && !follower->reading)
-		read_on(follower);
-	control_step(follower);
-	if (now - follower->pruned_at > PRUNE_US)
-	{
-		follower->pruned_at = now;
-		pthread_rwlock_wrlock(&follower->node->lock);
-		memory_prune(&follower->node->memory, node_forgets_before(follower->node, now), false);
-		pthread_rwlock_unlock(&follower->node->lock);
+			say_goodbye(follower);
 	}
 }
 
@@ -259,21 +181,105 @@ load_key(Follower *follower)
 	}
 }
 
+/* The lease goes first: whoever reads that the node is gone may rely on it. */
+static void
+say_goodbye(Follower *follower)
+{
+	SessauthNode *node = follower->node;
+	struct timeval tv = {0, GOODBYE_MS * 1000};
+
+	follower->stopping = true;
+	pthread_rwlock_wrlock(&node->lock);
+	lease_drop(&node->lease);
+	pthread_rwlock_unlock(&node->lock);
+	if (redis_link_command(follower->control, nonce_written, GOODBYE_MS, 3,
+						   (SaField[]) {SA_FIELD("HDEL", 4), SA_FIELD_STR(follower->nodes_key), SA_FIELD_STR(node->id)}) &&
+		redis_link_command(follower->control, forgotten, GOODBYE_MS, 3,
+						   (SaField[]) {SA_FIELD("HDEL", 4), SA_FIELD_STR(follower->answers_key), SA_FIELD_STR(node->id)}))
+		evtimer_add(follower->goodbye, &tv);
+	else
+		event_base_loopbreak(follower->base);
+}
+
+static void
+forgotten(void *arg, const redisReply *reply)
+{
+	(void) reply;
+	event_base_loopbreak(((Follower *) arg)->base);
+}
+
+static void
+on_goodbye(evutil_socket_t fd, short what, void *arg)
+{
+	(void) fd;
+	(void) what;
+	event_base_loopbreak(((Follower *) arg)->base);
+}
+
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	Follower   *follower = arg;
+	SessauthNode *node = follower->node;
+	int64_t		now = clock_now();
+
+	(void) fd;
+	(void) what;
+	if (follower->stopping || !follower->has_key)
+		return;
+	for (int i = 0; i < 2; i++)
+	{
+		if (follower->retry_at[i] != 0 && now >= follower->retry_at[i])
+		{
+			follower->retry_at[i] = 0;
+			redis_link_connect(i == 0 ? follower->reader : follower->control);
+		}
+	}
+	stream_read(follower, now);
+	follower_ask(follower);
+	tell_freshness(follower, now);
+	if (now - follower->pruned_at > PRUNE_US)
+	{
+		follower->pruned_at = now;
+		pthread_rwlock_wrlock(&node->lock);
+		memory_prune(&node->memory, node_forgets_before(node, now), false);
+		pthread_rwlock_unlock(&node->lock);
+	}
+}
+
+/* What an operator wants to know first, once per change. */
+static void
+tell_freshness(Follower *follower, int64_t now)
+{
+	SessauthNode *node = follower->node;
+	bool		fresh = node->lease.end > now;
+	char		why[200];
+
+	if (fresh == follower->was_fresh)
+		return;
+	follower->was_fresh = fresh;
+	node_lease_problem(node, now, why, sizeof(why));
+	if (fresh)
+		node_log(node, SESSAUTH_LOG_INFO, "synced, the lease is fresh");
+	else if (node_redis_state(node)[0] != '\0')
+		node_log(node, SESSAUTH_LOG_WARNING, "the lease is over");	/* why was said when it began */
+	else
+		node_log(node, SESSAUTH_LOG_WARNING, "%s", why);
+}
+
 static void
 on_up(void *arg, RedisLink *link)
 {
 	Follower   *follower = arg;
 
+	follower->up_at[link == follower->reader ? 0 : 1] = clock_now();
 	if (link == follower->reader)
-	{
-		follower->reading = false;
-		read_on(follower);
-	}
+		stream_connected(follower);
 	else
 	{
 		follower->getting = false;
 		follower->written_at = 0;
-		control_step(follower);
+		follower_ask(follower);
 	}
 }
 
@@ -282,226 +288,52 @@ on_down(void *arg, RedisLink *link, const char *why)
 {
 	Follower   *follower = arg;
 	int			i = link == follower->reader ? 0 : 1;
+	int64_t		now = clock_now();
+	uint32_t	jitter = 0;
+	int64_t		wait;
 
+	/* Only a connection that has lasted earns a quick new one. */
+	if (follower->up_at[i] != 0 && now - follower->up_at[i] > BACKOFF_MAX_MS * 1000)
+		follower->backoff[i] = 0;
+	follower->up_at[i] = 0;
 	follower->backoff[i] = follower->backoff[i] == 0 ? BACKOFF_FIRST_MS :
 		follower->backoff[i] * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : follower->backoff[i] * 2;
-	follower->retry_at[i] = clock_now() + follower->backoff[i] * (int64_t) 500 +
-		(int64_t) (random() % (follower->backoff[i] * 500 + 1));
+	wait = follower->backoff[i] * INT64_C(500);
+	(void) sa_random(&jitter, sizeof(jitter));
+	follower->retry_at[i] = now + wait + jitter % wait;
 	if (i == 0)
 		follower->reading = false;
 	else
 		follower->getting = false;
-	if (!follower->stopping)
-		set_state(follower->node, i == 0 ? REDIS_READ : REDIS_ASK, why);
-	else if (i == 1)
+	follower_state(follower, i == 0 ? REDIS_READ : REDIS_ASK, "%s", why);
+	if (follower->stopping && i == 1)
 		event_base_loopbreak(follower->base);
 }
 
 /*
- * While an answer waits for a number, reading does not block: an empty reply
- * to a read that began after the answer proves that the number is not behind last_id.
+ * Nonce by nonce. After max_staleness an answer is worth nothing, so a new nonce
+ * takes over; before, it would only make the worker's answer miss.
  */
-static void
-read_on(Follower *follower)
+void
+follower_ask(Follower *follower)
 {
-	SessauthNode *node = follower->node;
-	int64_t		lo;
-	int64_t		hi;
-	char		block[16];
-	SaField		argv[8];
-	int			argc = 0;
-
-	pthread_rwlock_rdlock(&node->lock);
-	follower->read_nowait = lease_waits(&node->lease, &lo, &hi);
-	pthread_rwlock_unlock(&node->lock);
-
-	argv[argc++] = SA_FIELD("XREAD", 5);
-	argv[argc++] = SA_FIELD("COUNT", 5);
-	argv[argc++] = SA_FIELD_STR(READ_COUNT);
-	if (!follower->read_nowait)
-	{
-		snprintf(block, sizeof(block), "%d", READ_BLOCK_MS);
-		argv[argc++] = SA_FIELD("BLOCK", 5);
-		argv[argc++] = SA_FIELD_STR(block);
-	}
-	argv[argc++] = SA_FIELD("STREAMS", 7);
-	argv[argc++] = SA_FIELD_STR(follower->stream_key);
-	argv[argc++] = SA_FIELD_STR(follower->last_id);
-	follower->read_at = clock_now();
-	follower->reading = redis_link_command(follower->reader, stream_replied, READ_BLOCK_MS + REPLY_TIMEOUT_MS, argc, argv);
-}
-
-/*
- * Reads on at once while that brings news; else the next tick does, so that no
- * reply, however odd, can keep both sides busy.
- */
-static void
-stream_replied(void *arg, const redisReply *reply)
-{
-	Follower   *follower = arg;
-	SessauthNode *node = follower->node;
+	const Lease *lease = &follower->node->lease;
 	int64_t		now = clock_now();
-	int64_t		lo;
-	int64_t		hi;
-	bool		again = false;
-	bool		waits;
-	bool		beat = false;
-
-	follower->reading = false;
-	if (reply->type == REDIS_REPLY_ERROR)
-	{
-		/* It may be last_id that it does not like. */
-		refused(node, REDIS_READ, "to show the stream", reply);
-		rewind_stream(follower);
-		return;
-	}
-	if (reply->type == REDIS_REPLY_NIL)
-	{
-		again = !follower->read_nowait && now - follower->read_at >= TICK_MS * 1000;
-		if (follower->read_nowait && now >= follower->rescan_at)
-		{
-			pthread_rwlock_rdlock(&node->lock);
-			waits = lease_waits(&node->lease, &lo, &hi);
-			pthread_rwlock_unlock(&node->lock);
-			if (waits)
-			{
-				rewind_stream(follower);
-				follower->rescan_wait = follower->rescan_wait == 0 ? RESCAN_FIRST_US :
-					follower->rescan_wait * 2 > RESCAN_MAX_US ? RESCAN_MAX_US : follower->rescan_wait * 2;
-				follower->rescan_at = now + follower->rescan_wait;
-				again = true;
-			}
-		}
-	}
-	else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 && reply->element[0]->type == REDIS_REPLY_ARRAY &&
-			 reply->element[0]->elements == 2 && reply->element[0]->element[1]->type == REDIS_REPLY_ARRAY &&
-			 reply->element[0]->element[1]->elements > 0 && apply_entries(follower, reply->element[0]->element[1], &beat))
-		again = true;
-	else
-	{
-		set_state(node, REDIS_READ, "the server does not answer like Redis");
-		return;
-	}
-	set_state(node, REDIS_READ, "");
-	follower->backoff[0] = 0;
-	if (follower->stopping)
-		return;
-	if (again)
-		read_on(follower);
-	if (beat)
-		control_step(follower);
-}
-
-/* False when this is no list of entries; *beat is set when there was a beat among them. */
-static bool
-apply_entries(Follower *follower, const redisReply *entries, bool *beat)
-{
-	SessauthNode *node = follower->node;
-	bool		good = true;
-
-	for (size_t i = 0; good && i < entries->elements; i++)
-	{
-		const redisReply *item = entries->element[i];
-
-		good = item->type == REDIS_REPLY_ARRAY && item->elements == 2 && take_id(follower, item->element[0]);
-		if (good && apply_entry(follower, item->element[1]))
-			*beat = true;
-	}
-	pthread_rwlock_wrlock(&node->lock);
-	if (lease_extend(&node->lease))
-		follower->rescan_wait = 0;
-	pthread_rwlock_unlock(&node->lock);
-	return good;
-}
-
-static bool
-take_id(Follower *follower, const redisReply *id)
-{
-	size_t		len = id->type == REDIS_REPLY_STRING ? (size_t) id->len : 0;
-
-	if (len == 0 || len >= sizeof(follower->last_id) || strspn(id->str, "0123456789-") != len)
-		return false;
-	memcpy(follower->last_id, id->str, len + 1);
-	return true;
-}
-
-/*
- * True when it was a beat. What is not authentic, and a revocation that does
- * not fit into memory, leaves a hole: the lease then runs out. The lock is taken for each entry, not for
- * all of them, and not while MACs are computed, so that deciders hardly wait.
- */
-static bool
-apply_entry(Follower *follower, const redisReply *fields)
-{
-	SessauthNode *node = follower->node;
-	SaField		args[FIELDS_MAX];
-	SaEntry		entry;
-	int64_t		now = clock_now();
-	bool		good = fields->type == REDIS_REPLY_ARRAY && fields->elements <= FIELDS_MAX;
-
-	for (size_t i = 0; good && i < fields->elements; i++)
-	{
-		good = fields->element[i]->type == REDIS_REPLY_STRING;
-		if (good)
-			args[i] = SA_FIELD(fields->element[i]->str, (size_t) fields->element[i]->len);
-	}
-	good = good && sa_entry_read(follower->key, follower->stream_key, args, fields->elements, &entry);
-
-	pthread_rwlock_wrlock(&node->lock);
-	if (!good)
-		node->refused_entries++;
-	else if (entry.kind == SA_KIND_BEAT)
-		ledger_clock_seen(&node->ledger_clock, entry.at, now);
-	else if (memory_apply(&node->memory, &entry, node_forgets_before(node, now)))
-		lease_applied(&node->lease, entry.g, entry.n);
-	pthread_rwlock_unlock(&node->lock);
-	return good && entry.kind == SA_KIND_BEAT;
-}
-
-static void
-rewind_stream(Follower *follower)
-{
-	SessauthNode *node = follower->node;
-
-	if (strcmp(follower->last_id, "0-0") == 0)
-		return;
-	strcpy(follower->last_id, "0-0");
-	pthread_rwlock_wrlock(&node->lock);
-	node->rescans++;
-	pthread_rwlock_unlock(&node->lock);
-}
-
-/* Nonce by nonce: ask, look for the answer, ask again once it has served. */
-static void
-control_step(Follower *follower)
-{
-	SessauthNode *node = follower->node;
-	int64_t		now = clock_now();
-	LeaseNonce	state;
-	int64_t		age;
 
 	if (follower->stopping || !redis_link_is_up(follower->control))
 		return;
-	pthread_rwlock_rdlock(&node->lock);
-	state = node->lease.state;
-	age = now - node->lease.t0;
-	pthread_rwlock_unlock(&node->lock);
-
-	/* After max_staleness an answer is worth nothing; before, a new nonce would only make the worker's answer miss. */
-	if (state == LEASE_NONCE_NONE || age >= node->max_staleness)
-		ask(follower, now);
-	else if (state == LEASE_NONCE_OUTSTANDING)
+	if (lease->state == LEASE_NONCE_NONE || now - lease->t0 >= follower->node->max_staleness)
+		new_nonce(follower, now);
+	else if (lease->state == LEASE_NONCE_OUTSTANDING)
 	{
 		if (now - follower->written_at >= REWRITE_US)
 			write_nonce(follower);
-		if (!follower->getting)
-			follower->getting = redis_link_command(follower->control, answer_replied, REPLY_TIMEOUT_MS, 3,
-												   (SaField[]) {SA_FIELD("HGET", 4), SA_FIELD_STR(follower->answers_key), SA_FIELD_STR(node->id)});
+		look_for_answer(follower, now);
 	}
 }
 
 static void
-ask(Follower *follower, int64_t now)
+new_nonce(Follower *follower, int64_t now)
 {
 	SessauthNode *node = follower->node;
 	unsigned char bytes[16];
@@ -513,6 +345,7 @@ ask(Follower *follower, int64_t now)
 	pthread_rwlock_wrlock(&node->lock);
 	lease_ask(&node->lease, nonce, now);
 	pthread_rwlock_unlock(&node->lock);
+	follower->got_at = now;
 	write_nonce(follower);
 }
 
@@ -524,29 +357,36 @@ write_nonce(Follower *follower)
 	char		line[SA_LINE_SIZE];
 	size_t		len;
 
-	pthread_rwlock_rdlock(&node->lock);
 	memcpy(nonce.nonce, node->lease.nonce, sizeof(nonce.nonce));
 	lease_position(&node->lease, nonce.g, &nonce.n);
-	pthread_rwlock_unlock(&node->lock);
 	len = sa_nonce_write(follower->key, follower->nodes_key, node->id, &nonce, line);
 	if (len > 0 &&
-		redis_link_command(follower->control, written, REPLY_TIMEOUT_MS, 4,
+		redis_link_command(follower->control, nonce_written, REPLY_TIMEOUT_MS, 4,
 						   (SaField[]) {SA_FIELD("HSET", 4), SA_FIELD_STR(follower->nodes_key), SA_FIELD_STR(node->id), SA_FIELD(line, len)}))
 		follower->written_at = clock_now();
 }
 
 static void
-written(void *arg, const redisReply *reply)
+nonce_written(void *arg, const redisReply *reply)
 {
-	Follower   *follower = arg;
-
 	if (reply->type == REDIS_REPLY_ERROR)
-	{
-		refused(follower->node, REDIS_ASK, "to take a nonce", reply);
+		follower_state(arg, REDIS_ASK, "the server does not take a nonce: %.100s", reply->str);
+	else
+		follower_state(arg, REDIS_ASK, "%s", "");
+}
+
+/* On a beat at once, because the worker answers with it; else now and then. */
+static void
+look_for_answer(Follower *follower, int64_t now)
+{
+	int64_t		pause = follower->node->max_staleness / 10 < LOOK_US ? follower->node->max_staleness / 10 : LOOK_US;
+
+	if (follower->getting || (!follower->beat && now - follower->got_at < pause))
 		return;
-	}
-	set_state(follower->node, REDIS_ASK, "");
-	follower->backoff[1] = 0;
+	follower->beat = false;
+	follower->got_at = now;
+	follower->getting = redis_link_command(follower->control, answer_replied, REPLY_TIMEOUT_MS, 3,
+										   (SaField[]) {SA_FIELD("HGET", 4), SA_FIELD_STR(follower->answers_key), SA_FIELD_STR(follower->node->id)});
 }
 
 static void
@@ -560,9 +400,11 @@ answer_replied(void *arg, const redisReply *reply)
 
 	follower->getting = false;
 	if (reply->type == REDIS_REPLY_ERROR)
-		refused(node, REDIS_LISTEN, "to show the answer", reply);
-	else
-		set_state(node, REDIS_LISTEN, "");
+	{
+		follower_state(follower, REDIS_LISTEN, "the server does not show the answer: %.100s", reply->str);
+		return;
+	}
+	follower_state(follower, REDIS_LISTEN, "%s", "");
 	if (reply->type != REDIS_REPLY_STRING ||
 		!sa_answer_read(follower->key, follower->answers_key, node->id, reply->str, (size_t) reply->len, &answer))
 		return;
@@ -576,39 +418,5 @@ answer_replied(void *arg, const redisReply *reply)
 	}
 	pthread_rwlock_unlock(&node->lock);
 	if (extended)
-		control_step(follower);
-}
-
-static void
-refused(SessauthNode *node, RedisTask task, const char *what, const redisReply *reply)
-{
-	char		text[160];
-
-	snprintf(text, sizeof(text), "the server refuses %s: %.90s", what, reply->str);
-	set_state(node, task, text);
-}
-
-/* Each thing that is done in Redis may fail on its own; said, with one log line for each change, is the first that does. */
-static void
-set_state(SessauthNode *node, RedisTask task, const char *state)
-{
-	char		before[sizeof(node->redis_state[0])];
-	char		after[sizeof(before)];
-
-	pthread_rwlock_wrlock(&node->lock);
-	snprintf(before, sizeof(before), "%s", node_redis_state(node));
-	snprintf(node->redis_state[task], sizeof(before), "%s", state);
-
-	/* Some of it comes from the server, and goes into logs and HTTP answers. */
-	for (char *c = node->redis_state[task]; *c; c++)
-		if ((unsigned char) *c < ' ' || (unsigned char) *c > '~')
-			*c = '?';
-	snprintf(after, sizeof(after), "%s", node_redis_state(node));
-	pthread_rwlock_unlock(&node->lock);
-	if (strcmp(before, after) == 0)
-		return;
-	if (after[0] == '\0')
-		node_log(node, SESSAUTH_LOG_INFO, "following Redis");
-	else
-		node_log(node, SESSAUTH_LOG_WARNING, "Redis: %s", after);
+		follower_ask(follower);
 }

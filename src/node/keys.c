@@ -8,10 +8,8 @@
  */
 #include "node/node.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <libpq-fe.h>
-#include <poll.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,29 +18,24 @@
 #include <unistd.h>
 
 #include "core/seal.h"
+#include "node/postgres.h"
 
 #define REFRESH_US		30000000	/* without being asked */
 #define RETRY_US		1000000
 #define ON_DEMAND_US	1000000 /* between refreshes that were asked for */
-#define QUERY_US		3000000 /* for the connection and for each statement */
 #define FILE_MAX		(256 * 1024)
 
 static void *run(void *arg);
-static bool refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size);
-static bool refresh_from_postgres(SessauthNode *node, PGconn **conn, char **jwks, char *link_key, char *why, size_t size);
-static bool connect_to(SessauthNode *node, PGconn **conn, int64_t deadline, char *why, size_t size);
-static char *ask_for(SessauthNode *node, PGconn *conn, const char *statement, char *why, size_t size);
-static bool wait_for(SessauthNode *node, int fd, short events, int64_t deadline);
-static void first_line(char *out, size_t size, const char *text);
+static bool refresh(SessauthNode *node, Postgres **postgres, int64_t begun, char *why, size_t size);
+static char *public_text(const SaKeySet *set, const char *text);
 static char *read_file(const char *path, bool secret, size_t *len);
 
 bool
 keys_start(SessauthNode *node)
 {
-	if (pipe(node->keys_wake) != 0)
+	if (pipe2(node->keys_wake, O_CLOEXEC | O_NONBLOCK) != 0)
 		return false;
-	(void) fcntl(node->keys_wake[0], F_SETFL, O_NONBLOCK);
-	node->keys_running = pthread_create(&node->keys_thread, NULL, run, node) == 0;
+	node->keys_running = node_start_thread(&node->keys_thread, run, node);
 	return node->keys_running;
 }
 
@@ -56,7 +49,7 @@ keys_stop(SessauthNode *node)
 	if (node->keys_running && write(node->keys_wake[1], "q", 1) == 1)
 		pthread_join(node->keys_thread, NULL);
 	node->keys_running = false;
-	if (node->keys_wake[0] > 0)
+	if (node->keys_wake[1] > 0)
 	{
 		close(node->keys_wake[0]);
 		close(node->keys_wake[1]);
@@ -102,7 +95,7 @@ static void *
 run(void *arg)
 {
 	SessauthNode *node = arg;
-	PGconn	   *conn = NULL;
+	Postgres   *postgres = NULL;
 	char		why[256] = "";
 
 	pthread_mutex_lock(&node->keys_lock);
@@ -114,7 +107,7 @@ run(void *arg)
 
 		node->keys_requested = false;
 		pthread_mutex_unlock(&node->keys_lock);
-		ok = refresh(node, &conn, begun, why, sizeof(why));
+		ok = refresh(node, &postgres, begun, why, sizeof(why));
 		pthread_mutex_lock(&node->keys_lock);
 
 		node->keys_tried = begun;
@@ -155,13 +148,12 @@ run(void *arg)
 		}
 	}
 	pthread_mutex_unlock(&node->keys_lock);
-	if (conn)
-		PQfinish(conn);
+	postgres_close(postgres);
 	return NULL;
 }
 
 static bool
-refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size)
+refresh(SessauthNode *node, Postgres **postgres, int64_t begun, char *why, size_t size)
 {
 	char	   *jwks = NULL;
 	char		link_text[256] = "";
@@ -171,7 +163,8 @@ refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size
 	size_t		len;
 
 	if ((node->jwks_file == NULL || node->link_key_file == NULL) && node->pg_conninfo &&
-		!refresh_from_postgres(node, conn, node->jwks_file ? NULL : &jwks, node->link_key_file ? NULL : link_text, why, size))
+		!postgres_keys(postgres, node->pg_conninfo, node->keys_wake[0], node->jwks_file ? NULL : &jwks,
+					   node->link_key_file ? NULL : link_text, sizeof(link_text), why, size))
 		return false;
 	if (node->jwks_file)
 		jwks = read_file(node->jwks_file, false, &len);
@@ -189,19 +182,24 @@ refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size
 		fresh = calloc(1, sizeof(*fresh));
 	if (fresh)
 		fresh->set = sa_keyset_parse(jwks, strlen(jwks));
-	if (fresh == NULL || fresh->set == NULL || !sa_key_text_parse(link_text, strlen(link_text), link_key))
+	if (fresh && fresh->set)
+		fresh->text = public_text(fresh->set, jwks);
+	if (fresh == NULL || fresh->set == NULL || fresh->text == NULL || !sa_key_text_parse(link_text, strlen(link_text), link_key))
 	{
 		snprintf(why, size, "%s", fresh == NULL || fresh->set == NULL ?
 				 (node->jwks_file ? "the JWKS file cannot be read or holds no JWK set" : "PostgreSQL returned no JWK set") :
 				 (node->link_key_file ? "the link key file cannot be read, is readable by others or holds no key" : "PostgreSQL returned no link key"));
 		if (fresh)
+		{
 			sa_keyset_free(fresh->set);
+			free(fresh->text);
+		}
 		free(fresh);
 		free(jwks);
 		sa_wipe(link_text, sizeof(link_text));
 		return false;
 	}
-	fresh->text = jwks;
+	free(jwks);
 	fresh->begun = begun;
 	atomic_init(&fresh->users, 1);
 	sa_wipe(link_text, sizeof(link_text));
@@ -219,166 +217,38 @@ refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size
 	return true;
 }
 
-static bool
-refresh_from_postgres(SessauthNode *node, PGconn **conn, char **jwks, char *link_key, char *why, size_t size)
-{
-	if (*conn == NULL && !connect_to(node, conn, clock_now() + QUERY_US, why, size))
-		return false;
-	if (jwks)
-	{
-		*jwks = ask_for(node, *conn, "SELECT sessauth.jwks()", why, size);
-		if (*jwks == NULL)
-			goto failed;
-	}
-	if (link_key)
-	{
-		char	   *text = ask_for(node, *conn, "SELECT pg_catalog.encode(sessauth.link_key(), 'hex')", why, size);
-
-		if (text == NULL)
-		{
-			if (jwks)
-			{
-				free(*jwks);
-				*jwks = NULL;
-			}
-			goto failed;
-		}
-		snprintf(link_key, 256, "%s", text);
-		sa_wipe(text, strlen(text));
-		free(text);
-	}
-	return true;
-
-failed:
-	PQfinish(*conn);
-	*conn = NULL;
-	return false;
-}
-
-static bool
-connect_to(SessauthNode *node, PGconn **conn, int64_t deadline, char *why, size_t size)
-{
-	const char *names[] = {"application_name", "dbname", NULL};
-	const char *values[] = {"sessauth node", node->pg_conninfo, NULL};
-	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-
-	*conn = PQconnectStartParams(names, values, 1);
-	if (*conn != NULL && PQstatus(*conn) != CONNECTION_BAD)
-	{
-		while (status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED)
-		{
-			if (!wait_for(node, PQsocket(*conn), status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline))
-			{
-				snprintf(why, size, "PostgreSQL: timeout while connecting");
-				goto failed;
-			}
-			status = PQconnectPoll(*conn);
-		}
-		if (status == PGRES_POLLING_OK)
-			return true;
-	}
-	if (*conn)
-	{
-		char		line[200];
-
-		first_line(line, sizeof(line), PQerrorMessage(*conn));
-		snprintf(why, size, "PostgreSQL: %s", line);
-	}
-	else
-		snprintf(why, size, "out of memory");
-
-failed:
-	if (*conn)
-		PQfinish(*conn);
-	*conn = NULL;
-	return false;
-}
-
-/* One value as text, malloc'ed; NULL and why when there is none. */
+/* The set once more, but only what this node understood and only public members: a pinned file may hold more. */
 static char *
-ask_for(SessauthNode *node, PGconn *conn, const char *statement, char *why, size_t size)
+public_text(const SaKeySet *set, const char *text)
 {
-	int64_t		deadline = clock_now() + QUERY_US;
-	char	   *text = NULL;
-	PGresult   *result;
+	json_t	   *document = json_loads(text, 0, NULL);
+	json_t	   *public = json_array();
+	json_t	   *jwk;
+	char	   *result = NULL;
+	size_t		i;
 
-	snprintf(why, size, "PostgreSQL: no answer in time");
-	if (!PQsendQuery(conn, statement))
+	json_array_foreach(json_object_get(document, "keys"), i, jwk)
 	{
-		char		line[200];
+		json_t	   *kid = json_object_get(jwk, "kid");
+		const SaKey *key = kid ? sa_keyset_find(set, json_string_value(kid), json_string_length(kid)) : NULL;
+		char	   *one = key ? sa_key_public_jwk(key, json_string_value(kid)) : NULL;
 
-		first_line(line, sizeof(line), PQerrorMessage(conn));
-		snprintf(why, size, "PostgreSQL: %s", line);
-		return NULL;
+		if (one)
+			json_array_append_new(public, json_loads(one, 0, NULL));
+		free(one);
 	}
-	for (;;)
-	{
-		while (PQisBusy(conn))
-		{
-			if (!wait_for(node, PQsocket(conn), POLLIN, deadline))
-				goto failed;
-			if (!PQconsumeInput(conn))
-			{
-				char		line[200];
-
-				first_line(line, sizeof(line), PQerrorMessage(conn));
-				snprintf(why, size, "PostgreSQL: %s", line);
-				goto failed;
-			}
-		}
-		result = PQgetResult(conn);
-		if (result == NULL)
-			return text;
-		if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) && text == NULL)
-			text = strdup(PQgetvalue(result, 0, 0));
-		else if (text == NULL)
-		{
-			char		line[200];
-
-			first_line(line, sizeof(line), PQresultErrorMessage(result));
-			snprintf(why, size, "PostgreSQL: %s", line[0] ? line : "it returned nothing");
-		}
-		PQclear(result);
-	}
-
-failed:
-	free(text);
-	return NULL;
-}
-
-static bool
-wait_for(SessauthNode *node, int fd, short events, int64_t deadline)
-{
-	struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = node->keys_wake[0], .events = POLLIN}};
-
-	for (;;)
-	{
-		int64_t		left = deadline - clock_now();
-		int			n;
-
-		if (left <= 0)
-			return false;
-		n = poll(fds, 2, (int) (left / 1000) + 1);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 || fds[1].revents)
-			return false;
-		if (fds[0].revents)
-			return true;
-	}
-}
-
-static void
-first_line(char *out, size_t size, const char *text)
-{
-	snprintf(out, size, "%s", text ? text : "");
-	out[strcspn(out, "\r\n")] = '\0';
+	json_decref(document);
+	document = json_pack("{s:o}", "keys", public);
+	if (document)
+		result = json_dumps(document, JSON_COMPACT);
+	json_decref(document);
+	return result;
 }
 
 static char *
 read_file(const char *path, bool secret, size_t *len)
 {
-	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	int			fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
 	char	   *text;
 	ssize_t		n;

@@ -4,12 +4,14 @@
  */
 #include "node/node.h"
 
-#include <event2/thread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "node/postgres.h"
 
 #ifndef SESSAUTH_VERSION
 #define SESSAUTH_VERSION "unknown"
@@ -48,7 +50,6 @@ sessauth_open(const SessauthOptions *options)
 		why = "out of memory";
 	if (why == NULL)
 	{
-		(void) evthread_use_pthreads();
 		lease_init(&node->lease, node->max_staleness);
 		if (!follower_start(node) || !keys_start(node))
 			why = "could not start a thread";
@@ -158,8 +159,7 @@ sessauth_status(SessauthNode *node, SessauthStatus *out)
 	if (!has_keys)
 		snprintf(out->reason, sizeof(out->reason), "no keys yet%s%s", keys_error[0] ? ": " : "", keys_error);
 	else if (left <= 0)
-		snprintf(out->reason, sizeof(out->reason), "%s%s%s", node->lease.end == 0 ? "not synced yet" : "the lease is over",
-				 node_redis_state(node)[0] ? ": Redis: " : "", node_redis_state(node));
+		node_lease_problem(node, now, out->reason, sizeof(out->reason));
 	pthread_rwlock_unlock(&node->lock);
 }
 
@@ -191,23 +191,26 @@ sessauth_version(void)
 	return SESSAUTH_VERSION;
 }
 
-int64_t
-node_ledger_time(const SessauthNode *node, int64_t now)
+void
+node_lease_problem(const SessauthNode *node, int64_t now, char *out, size_t size)
 {
-	int64_t		time;
+	const Lease *lease = &node->lease;
+	const char *problem = node_redis_state(node);
+	const char *state = lease->end == 0 ? "not synced yet" : "the lease is over";
+	int64_t		lo;
+	int64_t		hi;
 
-	if (!node->ledger_clock.has_lower)
-		return 0;
-	time = now + node->ledger_clock.lower;
-
-	/* What had expired when this node joined was never told to it. */
-	return time > node->lease.horizon ? time : node->lease.horizon;
-}
-
-int64_t
-node_forgets_before(const SessauthNode *node, int64_t now)
-{
-	return node_ledger_time(node, now) / 1000 - node->leeway * 1000;
+	if (problem[0] != '\0')
+		snprintf(out, size, "%s: Redis: %s", state, problem);
+	else if (lease_waits(lease, &lo, &hi) && node->memory.count >= node->memory.max)
+		snprintf(out, size, "%s: the memory for revocations is full", state);
+	else if (lease_waits(lease, &lo, &hi))
+		snprintf(out, size, "%s: the stream does not show revocation %lld of %lld", state, (long long) lo, (long long) hi);
+	else if (lease->state == LEASE_NONCE_OUTSTANDING)
+		snprintf(out, size, "%s: the worker has not answered for %lld ms (is it running, does it have the same link key, "
+				 "is max_staleness within sessauth.max_lease?)", state, (long long) (now - lease->t0) / 1000);
+	else
+		snprintf(out, size, "%s", state);
 }
 
 const char *
@@ -217,6 +220,30 @@ node_redis_state(const SessauthNode *node)
 		if (node->redis_state[i][0] != '\0')
 			return node->redis_state[i];
 	return "";
+}
+
+void
+node_clean(char *text)
+{
+	for (char *c = text; *c; c++)
+	{
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	}
+}
+
+bool
+node_start_thread(pthread_t *thread, void *(*run) (void *), void *arg)
+{
+	sigset_t	all;
+	sigset_t	before;
+	bool		started;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	started = pthread_create(thread, NULL, run, arg) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return started;
 }
 
 void
@@ -251,6 +278,8 @@ check_options(SessauthNode *node, const SessauthOptions *options)
 	}
 	if (options->pg_conninfo == NULL && (options->jwks_file == NULL || options->link_key_file == NULL))
 		return "keys are needed: give a PostgreSQL conninfo, or both a JWKS file and a link key file";
+	if (options->pg_conninfo && !postgres_conninfo_valid(options->pg_conninfo))
+		return "invalid PostgreSQL conninfo";
 	if (options->name && !sa_node_name_valid(options->name, strlen(options->name)))
 		return "invalid node name: use 1 to 64 of A-Z a-z 0-9 - . _ : @";
 	if (options->prefix == NULL || !sa_prefix_valid(options->prefix))

@@ -5,7 +5,9 @@
  * node.c		options, threads, status
  * decide.c		one token
  * keys.c		signing keys and the link key, from PostgreSQL or files; its own thread
- * follower.c	the Redis stream, nonces and answers; its own thread
+ * postgres.c	what keys.c asks PostgreSQL, without waiting for ever
+ * follower.c	connections to Redis, nonces and answers; its own thread
+ * stream.c		reading the stream, in the follower's thread
  * redis_link.c	one connection to Redis inside an event loop
  */
 #ifndef SESSAUTH_NODE_NODE_H
@@ -26,12 +28,12 @@
 typedef struct SharedKeys
 {
 	SaKeySet   *set;
-	char	   *text;			/* the JWK set as it came */
+	char	   *text;			/* the public keys as a JWK set */
 	int64_t		begun;			/* when the refresh began that brought it */
 	atomic_int	users;
 } SharedKeys;
 
-typedef struct Follower Follower;	/* follower.c */
+typedef struct Follower Follower;	/* follower.h */
 
 /* What the follower does in Redis. */
 typedef enum RedisTask
@@ -107,13 +109,40 @@ extern void follower_link_key_arrived(SessauthNode *node);	/* from another threa
 /* node.c */
 extern void node_log(SessauthNode *node, SessauthLevel level, const char *format,...) __attribute__((format(printf, 3, 4)));
 
-/* The ledger's time in us, at least; 0 when unknown. Call with the lock held. */
-extern int64_t node_ledger_time(const SessauthNode *node, int64_t now);
-
-/* Revocations whose until (unix ms) is not after this may be forgotten: leeway keeps tokens alive beyond it. With the lock held. */
-extern int64_t node_forgets_before(const SessauthNode *node, int64_t now);
-
 /* Why the node is not following Redis; empty when it is. With the lock held. */
 extern const char *node_redis_state(const SessauthNode *node);
+
+/* Replaces what is no printable ASCII: text of other servers ends up in a log line or a reply. */
+extern void node_clean(char *text);
+
+/* Why there is no fresh lease, in words. Call with the lock held. */
+extern void node_lease_problem(const SessauthNode *node, int64_t now, char *out, size_t size);
+
+/* Starts a thread in which no signal is delivered: they belong to the program, and SIGPIPE would end it. */
+extern bool node_start_thread(pthread_t *thread, void *(*run) (void *), void *arg);
+
+/* The ledger's time in us, at least; 0 when unknown. Call with the lock held. */
+static inline int64_t
+node_ledger_time(const SessauthNode *node, int64_t now)
+{
+	int64_t		time;
+
+	if (!node->ledger_clock.has_lower)
+		return 0;
+	time = now + node->ledger_clock.lower;
+	return time > node->lease.horizon ? time : node->lease.horizon;
+}
+
+/*
+ * What may be forgotten: revocations whose "until" is at or before this (unix
+ * ms). Later by the leeway than their tokens' expiry, because until then those are accepted. Call with the lock held.
+ */
+static inline int64_t
+node_forgets_before(const SessauthNode *node, int64_t now)
+{
+	int64_t		time = node_ledger_time(node, now) / 1000 - node->leeway * 1000;
+
+	return time > 0 ? time : 0;
+}
 
 #endif							/* SESSAUTH_NODE_NODE_H */

@@ -1,12 +1,13 @@
 # libsessauth and sessauth-gate: plain C beside the extension. Objects go to build/, because
 # src/core/*.o in place are the extension's.
 
-NODE_DIR     = build/node
+NODE_DIR    ?= build/node
+OBJCOPY     ?= objcopy
 NODE_SO      = libsessauth.so
 NODE_SONAME  = $(NODE_SO).0
 NODE_CFLAGS  = -std=gnu11 -O2 -g -Wall -Wextra -fPIC -fvisibility=hidden -fstack-protector-strong -pthread -Isrc \
                -D_GNU_SOURCE -DSESSAUTH_VERSION='"$(EXTVERSION)"' -I$(includedir) $(NODE_EXTRA_CFLAGS)
-NODE_LIBS    = -levent_core -levent_pthreads -lhiredis -ljansson -lpq -lcrypto -pthread
+NODE_LIBS    = -levent_core -lhiredis -ljansson -lpq -lcrypto -pthread
 NODE_OBJS    = $(patsubst src/%.c,$(NODE_DIR)/%.o,$(wildcard src/core/*.c src/node/*.c))
 GATE_OBJS    = $(patsubst src/%.c,$(NODE_DIR)/%.o,$(wildcard src/gate/*.c))
 NODE_HEADERS = $(wildcard src/core/*.h src/node/*.h src/gate/*.h)
@@ -20,9 +21,13 @@ $(NODE_DIR)/%.o: src/%.c $(NODE_HEADERS)
 $(NODE_DIR)/$(NODE_SO): $(NODE_OBJS)
 	$(CC) -shared -Wl,-soname,$(NODE_SONAME) -Wl,-z,relro,-z,now $(NODE_EXTRA_CFLAGS) $^ -L$(libdir) $(NODE_LIBS) -o $@
 
+# One object whose only global symbols are the public ones: an archive knows no visibility, and a program that links
+# it may well have a clock_now of its own.
 $(NODE_DIR)/libsessauth.a: $(NODE_OBJS)
+	$(LD) -r $^ -o $(NODE_DIR)/libsessauth.o
+	$(OBJCOPY) --localize-hidden $(NODE_DIR)/libsessauth.o
 	rm -f $@
-	$(AR) rcs $@ $^
+	$(AR) rcs $@ $(NODE_DIR)/libsessauth.o
 
 # The gate carries the library inside, so that it can be copied to a machine on its own.
 $(NODE_DIR)/sessauth-gate: $(GATE_OBJS) $(NODE_DIR)/libsessauth.a

@@ -1,6 +1,10 @@
 /*
  * redis_link.c
  *		One connection to Redis inside an event loop. See redis_link.h.
+ *
+ * The server may be anything. So a reply is bounded before memory is taken for it, every
+ * command has its deadline, and of an answer to AUTH only the code is repeated: servers quote
+ * commands that they do not know, password and all.
  */
 #include "node/redis_link.h"
 
@@ -40,7 +44,8 @@ struct RedisLink
 #endif
 	unsigned int attempt;		/* goes through the addresses of the host */
 	bool		up;
-	int			login_left;		/* replies until it is */
+	bool		password_sent;	/* and not answered yet */
+	int			login_left;		/* replies until it is up */
 	RedisReplied waiting[WAITING_MAX];
 	int			timeouts[WAITING_MAX];
 	int			first;
@@ -54,6 +59,8 @@ static bool make_reader(RedisLink *link);
 static void close_link(RedisLink *link);
 static void fail(RedisLink *link, const char *why, const char *detail);
 static bool open_socket(RedisLink *link);
+static int	resolve(const SaRedisUrl *url, struct addrinfo **addresses);
+static bool connect_to(RedisLink *link, int family, const struct sockaddr *address, socklen_t len);
 static void log_in(RedisLink *link);
 static bool send_command(RedisLink *link, RedisReplied replied, int timeout_ms, int argc, const SaField *argv);
 static void login_replied(RedisLink *link, const redisReply *reply);
@@ -145,31 +152,18 @@ static bool
 open_socket(RedisLink *link)
 {
 	struct sockaddr_un un = {0};
-	struct addrinfo hints = {0};
 	struct addrinfo *addresses = NULL;
 	struct addrinfo *address;
+	bool		connecting;
 	int			rc;
-	int			one = 1;
 
-	link->bev = bufferevent_socket_new(link->base, -1, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
-	if (link->bev == NULL)
-	{
-		fail(link, "out of memory", NULL);
-		return false;
-	}
-	bufferevent_setcb(link->bev, on_read, NULL, on_event, link);
 	if (link->url->is_unix)
 	{
 		un.sun_family = AF_UNIX;
 		memcpy(un.sun_path, link->url->host, strlen(link->url->host));
-		if (bufferevent_socket_connect(link->bev, (struct sockaddr *) &un, sizeof(un)) == 0)
-			return true;
-		fail(link, "could not connect", strerror(errno));
-		return false;
+		return connect_to(link, AF_UNIX, (struct sockaddr *) &un, sizeof(un));
 	}
-	hints.ai_socktype = SOCK_STREAM;
-	hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
-	rc = getaddrinfo(link->url->host, link->url->port, &hints, &addresses);
+	rc = resolve(link->url, &addresses);
 	if (rc != 0)
 	{
 		fail(link, "could not resolve the host name", gai_strerror(rc));
@@ -179,15 +173,54 @@ open_socket(RedisLink *link)
 	for (unsigned int i = 0; i < link->attempt; i++)
 		address = address->ai_next ? address->ai_next : addresses;
 	link->attempt = address->ai_next ? link->attempt + 1 : 0;	/* until one works */
-	rc = bufferevent_socket_connect(link->bev, address->ai_addr, (int) address->ai_addrlen);
+	connecting = connect_to(link, address->ai_family, address->ai_addr, address->ai_addrlen);
 	freeaddrinfo(addresses);
-	if (rc != 0)
+	return connecting;
+}
+
+/* A numeric address needs no resolver, which could block. */
+static int
+resolve(const SaRedisUrl *url, struct addrinfo **addresses)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_NUMERICHOST};
+	int			rc = getaddrinfo(url->host, url->port, &hints, addresses);
+
+	if (rc != EAI_NONAME)
+		return rc;
+	hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
+	return getaddrinfo(url->host, url->port, &hints, addresses);
+}
+
+/* With a socket of our own, because libevent's would be inherited by programs that the process starts. */
+static bool
+connect_to(RedisLink *link, int family, const struct sockaddr *address, socklen_t len)
+{
+	int			fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int			one = 1;
+
+	if (fd < 0)
+	{
+		fail(link, "could not open a socket", strerror(errno));
+		return false;
+	}
+	if (family != AF_UNIX)
+	{
+		(void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		(void) setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	}
+	link->bev = bufferevent_socket_new(link->base, fd, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	if (link->bev == NULL)
+	{
+		close(fd);
+		fail(link, "out of memory", NULL);
+		return false;
+	}
+	bufferevent_setcb(link->bev, on_read, NULL, on_event, link);
+	if (bufferevent_socket_connect(link->bev, address, (int) len) != 0)
 	{
 		fail(link, "could not connect", strerror(errno));
 		return false;
 	}
-	(void) setsockopt(bufferevent_getfd(link->bev), IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	(void) setsockopt(bufferevent_getfd(link->bev), SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	return true;
 }
 
@@ -215,6 +248,7 @@ log_in(RedisLink *link)
 
 	snprintf(db, sizeof(db), "%d", link->url->db);
 	link->login_left = 1;
+	link->password_sent = link->password_file != NULL;
 	if (link->password_file)
 	{
 		if (!read_password(link->password_file, password, sizeof(password)))
@@ -240,12 +274,15 @@ login_replied(RedisLink *link, const redisReply *reply)
 {
 	if (reply->type != REDIS_REPLY_STATUS)
 	{
-		char		text[120];
+		const char *text = reply->type == REDIS_REPLY_ERROR ? reply->str : "it does not answer like Redis";
+		size_t		len = link->password_sent ? strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") : strlen(text);
+		char		shown[120];
 
-		snprintf(text, sizeof(text), "%.100s", reply->type == REDIS_REPLY_ERROR ? reply->str : "it does not answer like Redis");
-		fail(link, "the server refused the login", text);
+		snprintf(shown, sizeof(shown), "%.*s", len < 100 ? (int) len : 100, text);
+		fail(link, link->password_sent ? "the server refused the user name or password" : "the server refused the login", shown);
 		return;
 	}
+	link->password_sent = false;
 	if (--link->login_left > 0)
 		return;
 	link->up = true;
@@ -388,7 +425,7 @@ fail(RedisLink *link, const char *why, const char *detail)
 static bool
 read_password(const char *path, char *out, size_t size)
 {
-	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	int			fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
 	ssize_t		len = -1;
 

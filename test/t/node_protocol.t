@@ -479,6 +479,7 @@ subtest 'whatever stands in for Redis, the gate lives and cannot tell' => sub {
 		'an odd entry'         => $login . "*1\r\n*2\r\n+s\r\n*1\r\n*2\r\n\$3\r\n1-1\r\n*3\r\n\$1\r\ng\r\n:1\r\n*0\r\n",
 		'an entry of 100 fields' => $login . "*1\r\n*2\r\n+s\r\n*1\r\n*2\r\n\$3\r\n1-1\r\n*100\r\n" . "\$1\r\ng\r\n" x 100,
 		'an id that is long'   => $login . "*1\r\n*2\r\n+s\r\n*1\r\n*2\r\n\$60\r\n" . '1' x 60 . "\r\n*0\r\n",
+		'an id too large'      => $login . "*1\r\n*2\r\n+s\r\n*1\r\n*2\r\n\$30\r\n" . '9' x 30 . "\r\n*0\r\n",
 		'an id that is none'   => $login . "*1\r\n*2\r\n+s\r\n*1\r\n*2\r\n\$3\r\nx\0y\r\n*0\r\n");
 	for my $name (sort keys %says)
 	{
@@ -506,13 +507,14 @@ subtest 'whatever stands in for Redis, the gate lives and cannot tell' => sub {
 	}
 };
 
-subtest 'a stream position that Redis does not take is given up' => sub {
+subtest 'a stream position beyond everything is given up' => sub {
 	my $ledger = ledger();
 	my $port   = free_port();
 	my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 10, ReuseAddr => 1) or die $!;
 	my $gate   = $ledger->start_gate(redis => "redis://127.0.0.1:$port/0");
 	my $select = IO::Select->new($listen);
-	my $wrong  = '9' x 30;
+	my $wrong  = '18446744073709551615-18446744073709551615';
+	my $length = length $wrong;
 	my $poisoned;
 	poll_until('the node to have taken a wrong id', sub {
 		for my $socket ($select->can_read(0.01))
@@ -522,7 +524,7 @@ subtest 'a stream position that Redis does not take is given up' => sub {
 			if (!sysread($socket, $bytes, 65536)) { $select->remove($socket); next; }
 			$poisoned ||= $bytes =~ /XREAD.*\b$wrong\b/s;
 			syswrite($socket, $bytes =~ /SELECT/ ? "+OK\r\n"
-				: $bytes =~ /XREAD/ ? "*1\r\n*2\r\n\$1\r\ns\r\n*1\r\n*2\r\n\$30\r\n$wrong\r\n*0\r\n" : ":1\r\n");
+				: $bytes =~ /XREAD/ ? "*1\r\n*2\r\n\$1\r\ns\r\n*1\r\n*2\r\n\$$length\r\n$wrong\r\n*0\r\n" : ":1\r\n");
 		}
 		return $poisoned;
 	});

@@ -1,0 +1,72 @@
+/*
+ * follower.h
+ *		What follower.c (connections, nonces, answers) and stream.c (reading) share.
+ *
+ * Everything here belongs to the follower's thread. It is also the only one that changes the lease, the
+ * memory and the ledger clock; it takes the node's lock to change them, and may read them without.
+ */
+#ifndef SESSAUTH_NODE_FOLLOWER_H
+#define SESSAUTH_NODE_FOLLOWER_H
+
+#include "node/node.h"
+#include "node/redis_link.h"
+
+#define REPLY_TIMEOUT_MS	2000
+
+struct Follower
+{
+	SessauthNode *node;
+	pthread_t	thread;
+	bool		running;
+	struct event_base *base;
+	RedisLink  *reader;
+	RedisLink  *control;
+	struct event *tick;
+	struct event *wake;
+	struct event *goodbye;
+	int			pipe[2];
+	bool		stopping;
+	bool		has_key;
+	bool		was_fresh;		/* the lease, at the last tick */
+	unsigned char key[SA_KEY_LEN];	/* the link key */
+
+	char		stream_key[SA_REDIS_KEY_SIZE];
+	char		nodes_key[SA_REDIS_KEY_SIZE];
+	char		answers_key[SA_REDIS_KEY_SIZE];
+
+	/* stream.c */
+	uint64_t	last_id[2];		/* of the stream's entry that was read last */
+	bool		reading;		/* an XREAD is under way */
+	bool		read_waits;		/* and it blocks in Redis until there is news */
+	int64_t		read_begun;
+	int64_t		read_not_before;
+	int64_t		rescan_not_before;
+	int64_t		rescan_wait;
+	SaEntry    *batch;			/* STREAM_BATCH of them */
+
+	/* asking */
+	bool		beat;			/* since the last look for an answer */
+	bool		getting;		/* an HGET is under way */
+	int64_t		got_at;
+	int64_t		written_at;
+	int64_t		pruned_at;
+
+	/* connecting; index 0: reader, 1: control */
+	int64_t		retry_at[2];	/* 0: not now */
+	int64_t		up_at[2];
+	int			backoff[2];
+};
+
+/* follower.c: what is wrong with one task in Redis, as one line; empty when nothing is. Logged when the whole changes. */
+extern void follower_state(Follower *follower, RedisTask task, const char *format,...) __attribute__((format(printf, 3, 4)));
+
+/* follower.c: asks, looks for the answer, asks again; called on every beat and tick. */
+extern void follower_ask(Follower *follower);
+
+/* stream.c */
+extern bool stream_init(Follower *follower);
+extern void stream_free(Follower *follower);
+extern void stream_connected(Follower *follower);
+extern void stream_read(Follower *follower, int64_t now);	/* reads on, unless it does already or should wait */
+
+#endif							/* SESSAUTH_NODE_FOLLOWER_H */
