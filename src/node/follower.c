@@ -92,7 +92,11 @@ follower_stop(SessauthNode *node)
 	if (follower->goodbye)
 		event_free(follower->goodbye);
 	if (follower->base)
+	{
+		/* A connection that ends with a callback under way is freed by the loop. */
+		(void) event_base_loop(follower->base, EVLOOP_NONBLOCK);
 		event_base_free(follower->base);
+	}
 	if (follower->pipe[0] >= 0)
 	{
 		close(follower->pipe[0]);
