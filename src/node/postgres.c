@@ -83,7 +83,8 @@ fetch(PGconn *conn, int wake_fd, char **jwks, char *link_key, size_t link_key_si
 	}
 	if (jwks)
 	{
-		*jwks = ask_for(conn, wake_fd, "SELECT sessauth.jwks()", why, size);
+		/* A standby may lag behind: by its keys, a token of a new key would look forged. */
+		*jwks = ask_for(conn, wake_fd, "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN sessauth.jwks() END", why, size);
 		if (*jwks == NULL)
 			return false;
 	}
@@ -162,7 +163,8 @@ ask_for(PGconn *conn, int wake_fd, const char *statement, char *why, size_t size
 		if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) && text == NULL)
 			text = strdup(PQgetvalue(result, 0, 0));
 		else if (text == NULL)
-			explain(why, size, PQresultStatus(result) == PGRES_TUPLES_OK ? "it returned nothing" : PQresultErrorMessage(result));
+			explain(why, size, PQresultStatus(result) != PGRES_TUPLES_OK ? PQresultErrorMessage(result) :
+					"it is a standby, whose keys may be old; name the primary, or all hosts and target_session_attrs=read-write");
 		PQclear(result);
 	}
 	return text;

@@ -11,7 +11,7 @@ use IO::Select;
 use IO::Socket::INET;
 use Socket qw(SOL_SOCKET SO_LINGER);
 use Sessauth::Gate;
-use Sessauth::Process qw(free_port now_ms poll_until private_dir);
+use Sessauth::Process qw(free_port now_ms poll_until private_dir slurp_file);
 use Sessauth::Publisher;
 use Sessauth::Redis;
 use Test::More;
@@ -81,6 +81,7 @@ subtest 'a node never joins across a hole' => sub {
 	$ledger->revoke(user => 'acme', 'mallory', 2);
 	my $gate = $ledger->start_gate;
 	becomes($ledger, 'it has read the stream', sub { $gate->auth($ledger->token(user => 'mallory')) == 401 });
+	becomes($ledger, 'it says what is wrong', sub { $gate->get('/readyz')->{content} =~ /not synced yet: the stream does not show revocation 1 of 2/ });
 	never_served($ledger, $gate, $ledger->token(user => 'bob'), 'it serves nobody, however often it is answered');
 	$ledger->add($lost);
 	becomes($ledger, 'it joins when the entry is there again, behind others', sub { $gate->is_ready });
@@ -248,7 +249,7 @@ subtest 'without answers the lease runs out, and stays so until there is one' =>
 	becomes($ledger, 'when nothing is answered it cannot tell', sub { $gate->auth($token) == 503 }, work => 0);
 	my $response = $gate->get('/auth', $token);
 	ok($response->{headers}{'retry-after'}, 'it says when to try again');
-	like($response->{content}, qr/lease is over/, 'and why');
+	like($response->{content}, qr/lease is over: the worker has not answered/, 'and why');
 	never_served($ledger, $gate, $token, 'beats alone change nothing', sub { $ledger->beat });
 	is($gate->auth('nonsense'), 401, 'what is certain is still said');
 	becomes($ledger, 'an answer does', sub { $gate->auth($token) == 200 });
@@ -537,6 +538,22 @@ subtest 'a stream position beyond everything is given up' => sub {
 };
 
 # ---- the process ----
+
+subtest 'the threads of the library take no signals' => sub {
+	my $ledger = ledger();
+	my $gate   = ready($ledger);
+	my $pid    = $gate->pid;
+	my @others = grep { !m{/$pid/status$} } glob "/proc/$pid/task/*/status";
+	cmp_ok(scalar @others, '>=', 2, 'it has threads');
+	for my $status (@others)
+	{
+		my ($blocked) = slurp_file($status) =~ /^SigBlk:\s*([0-9a-f]+)$/m;
+		for my $signal ([ PIPE => 13 ], [ TERM => 15 ], [ CHLD => 17 ])
+		{
+			ok(hex(substr $blocked, -8) & 1 << $signal->[1] - 1, "one blocks SIG$signal->[0]");
+		}
+	}
+};
 
 subtest 'SIGTERM takes the node out of the mirror' => sub {
 	my $ledger = ledger();
