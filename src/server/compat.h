@@ -6,10 +6,13 @@
 #define SESSAUTH_SERVER_COMPAT_H
 
 #include "access/xlog.h"
+#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/resowner.h"
 #if PG_VERSION_NUM >= 160000
@@ -56,6 +59,24 @@ compat_reserve_prefix(const char *prefix)
 	MarkGUCPrefixReserved(prefix);
 #else
 	EmitWarningsOnPlaceholders(prefix);
+#endif
+}
+
+/* The number under which other processes find our latch. */
+#if PG_VERSION_NUM >= 170000
+#define compat_my_process() ((uint32) MyProcNumber)
+#else
+#define compat_my_process() ((uint32) MyProc->pgprocno)
+#endif
+#define compat_latch_of(process) (&ProcGlobal->allProcs[process].procLatch)
+
+static inline bool
+compat_owns_database(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, role);
+#else
+	return pg_database_ownercheck(database, role);
 #endif
 }
 

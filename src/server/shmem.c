@@ -64,6 +64,14 @@ startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+/* A latch outlives its process: that of a successor is set in vain, no more. */
+void
+shmem_wake_worker(WorkerSlot *slot)
+{
+	if (pg_atomic_read_u32(&slot->wake_database) != InvalidOid)
+		SetLatch(compat_latch_of(pg_atomic_read_u32(&slot->wake_process)));
+}
+
 void
 shmem_request_probe(Oid database)
 {

@@ -33,10 +33,13 @@ typedef enum SlotState
 
 typedef struct WorkerSlot
 {
+	/* Atomic, for commits, which take no lock: whom to wake for which database; 0 while no worker runs. */
+	pg_atomic_uint32 wake_database;
+	pg_atomic_uint32 wake_process;	/* its process number */
+
 	Oid			database;
 	SlotState	state;
 	pid_t		pid;
-	Latch	   *latch;			/* in the PGPROC array, so never dangling; NULL while no worker runs */
 	bool		stop;			/* the worker is asked to end */
 } WorkerSlot;
 
@@ -73,7 +76,7 @@ typedef struct SharedState
 	LWLock	   *lock;
 	pg_atomic_uint64 clock_offset;	/* atomic; clock.c */
 	pid_t		launcher_pid;
-	Latch	   *launcher_latch;
+	Latch	   *launcher_latch; /* in the PGPROC array, so never dangling; NULL while there is none */
 	bool		probe_all;		/* look again at every database */
 	Oid			probe[SLOTS_MAX];	/* look again at these; InvalidOid: free */
 	struct
@@ -95,5 +98,8 @@ extern bool sessauth_preloaded(void);
 
 /* Asks the launcher to look at a database (InvalidOid: at all of them). Never throws. */
 extern void shmem_request_probe(Oid database);
+
+/* Sets the latch of a slot's worker, if there is one. Takes no lock; never throws. */
+extern void shmem_wake_worker(WorkerSlot *slot);
 
 #endif							/* SESSAUTH_SERVER_SHMEM_H */

@@ -3,8 +3,9 @@
  *		Waking the worker when a transaction that wrote events has committed.
  *
  * The callback runs after the commit became visible, so the worker that wakes
- * sees the events. It takes one shared lock and sets one latch; nothing in it can throw, because an error after the
- * commit record would be a panic. A lost wake costs one heartbeat, never an event.
+ * sees the events. It reads a few atomics and sets one latch: no commit waits for another, nor for a worker that
+ * reports. Nothing in it can throw, because an error after the commit record would be a panic. A lost wake costs a
+ * second, never an event.
  */
 #include "postgres.h"
 
@@ -34,7 +35,7 @@ static void
 at_transaction_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		pending = false;		/* COMMIT PREPARED is found by the next heartbeat */
+		pending = false;		/* COMMIT PREPARED wakes the worker by itself (utility.c) */
 	if (event != XACT_EVENT_COMMIT || !pending)
 		return;
 	pending = false;
@@ -48,19 +49,15 @@ wake_worker_now(void)
 
 	if (shared == NULL)
 		return;
-	LWLockAcquire(shared->lock, LW_SHARED);
-	for (int i = 0; i < SLOTS_MAX; i++)
+	for (int i = 0; i < SLOTS_MAX && !found; i++)
 	{
 		WorkerSlot *slot = &shared->slots[i];
 
-		if (slot->database != MyDatabaseId || slot->state == SLOT_FREE)
+		if (pg_atomic_read_u32(&slot->wake_database) != MyDatabaseId)
 			continue;
-		if (slot->latch)
-			SetLatch(slot->latch);
-		found = slot->state == SLOT_RUNNING || slot->state == SLOT_STARTING;
+		shmem_wake_worker(slot);
+		found = true;
 	}
-	LWLockRelease(shared->lock);
-
 	if (!found)
 		shmem_request_probe(MyDatabaseId);
 }

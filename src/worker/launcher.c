@@ -31,8 +31,9 @@
 #include "worker/launcher.h"
 
 #define SCAN_INTERVAL_MS	10000	/* databases made from a template announce themselves to nobody */
-#define BACKOFF_FIRST_MS	1000
+#define BACKOFF_FIRST_MS	100
 #define BACKOFF_MAX_MS		60000
+#define STEADY_MS			60000	/* a worker that ran for so long did not fail at starting */
 
 PGDLLEXPORT void sessauth_launcher_main(Datum arg);
 
@@ -43,6 +44,7 @@ typedef struct Known
 	bool		absent;			/* looked, no extension */
 	bool		seen;			/* mark of the current scan */
 	int			backoff;		/* ms */
+	TimestampTz started_at;
 	TimestampTz retry_at;
 } Known;
 
@@ -51,11 +53,12 @@ static List *known = NIL;
 static void leave(int code, Datum arg);
 static void forget_absent(void);
 static void scan_databases(void);
+static void stop_unlisted(void);
 static void collect_ended(void);
 static void start_missing(void);
 static bool start_worker(Oid database);
 static bool is_held(Oid database);
-static bool something_waits(void);
+static long next_try_ms(void);
 
 void
 launcher_register(void)
@@ -104,10 +107,7 @@ sessauth_launcher_main(Datum arg)
 		start_missing();
 		pgstat_report_activity(STATE_IDLE, NULL);
 
-		/* One second at most while something waits to be tried again. */
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 something_waits() ? 1000 : SCAN_INTERVAL_MS,
-						 PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, next_try_ms(), PG_WAIT_EXTENSION);
 	}
 }
 
@@ -192,6 +192,29 @@ scan_databases(void)
 			pfree(lfirst(cell));
 			known = foreach_delete_current(known, cell);
 		}
+	stop_unlisted();
+}
+
+/* A database that has become a template, or takes no connections any more, is no place for a worker. */
+static void
+stop_unlisted(void)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SLOTS_MAX; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+		bool		listed = slot->state != SLOT_STARTING && slot->state != SLOT_RUNNING;
+		ListCell   *cell;
+
+		foreach(cell, known)
+			listed |= ((Known *) lfirst(cell))->database == slot->database;
+		if (!listed)
+		{
+			slot->stop = true;
+			shmem_wake_worker(slot);
+		}
+	}
+	LWLockRelease(shared->lock);
 }
 
 /* Slots whose worker has ended become free; how it ended decides what comes next. */
@@ -214,6 +237,8 @@ collect_ended(void)
 			if (k->database != slot->database)
 				continue;
 			k->absent = slot->state == SLOT_ABSENT;
+			if (TimestampDifferenceExceeds(k->started_at, GetCurrentTimestamp(), STEADY_MS))
+				k->backoff = 0;
 			if (slot->state == SLOT_FAILED && !slot->stop)
 			{
 				k->backoff = k->backoff == 0 ? BACKOFF_FIRST_MS : Min(k->backoff * 2, BACKOFF_MAX_MS);
@@ -237,6 +262,7 @@ start_missing(void)
 
 		if (k->absent || (k->retry_at != 0 && k->retry_at > now) || is_held(k->database))
 			continue;
+		k->started_at = now;
 		if (start_worker(k->database))
 			k->retry_at = 0;
 		else
@@ -325,13 +351,20 @@ start_worker(Oid database)
 	return false;
 }
 
-static bool
-something_waits(void)
+/* How long nothing has to be tried again. */
+static long
+next_try_ms(void)
 {
+	TimestampTz now = GetCurrentTimestamp();
+	long		wait = SCAN_INTERVAL_MS;
 	ListCell   *cell;
 
 	foreach(cell, known)
-		if (((Known *) lfirst(cell))->retry_at != 0)
-			return true;
-	return false;
+	{
+		Known	   *k = lfirst(cell);
+
+		if (!k->absent && k->retry_at > now)
+			wait = Min(wait, TimestampDifferenceMilliseconds(now, k->retry_at) + 1);
+	}
+	return wait;
 }

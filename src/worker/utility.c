@@ -4,34 +4,46 @@
  *		themselves: DROP DATABASE, ALTER DATABASE RENAME or SET TABLESPACE,
  *		CREATE DATABASE ... TEMPLATE.
  *
- * The statement places a hold, waits until the worker has left, runs, and
- * takes the hold away; the launcher starts no worker in a held database.
+ * The statement places a hold, waits until the worker has left, and runs; the
+ * launcher starts no worker in a held database. The hold ends with the transaction, however that ends:
+ * until then a new worker would only wait for the lock that the statement has on the database.
+ *
+ * COMMIT PREPARED passes here as well: what it commits was written by
+ * another transaction, whose own callbacks have run long ago.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
-#include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/procarray.h"
 #include "tcop/utility.h"
+#include "utils/timestamp.h"
 
+#include "server/compat.h"
 #include "server/shmem.h"
+#include "server/wake.h"
 #include "worker/launcher.h"
 
+#define PATIENCE_MS		5000	/* for the worker to leave; the statement itself then waits as long again */
+
 static ProcessUtility_hook_type previous_hook = NULL;
+static bool holding = false;
+static bool changing = false;	/* the list of databases */
 
 static void process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 							ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc);
-static void run(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
-				ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc);
+static bool changes_databases(Node *statement);
 static Oid	database_needed(Node *statement);
-static bool hold(Oid database);
-static void release_holds(void);
-static void release_at_exit(int code, Datum arg);
-static bool worker_has_left(Oid database);
+static const char *option_text(List *options, const char *name);
+static void hold(Oid database);
+static pid_t ask_to_leave(Oid database);
+static void wait_until_gone(Oid database);
+static void at_transaction_end(XactEvent event, void *arg);
 
 void
 utility_hook_install(void)
@@ -44,46 +56,48 @@ static void
 process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
 				ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
 {
-	Oid			database = shared ? database_needed(pstmt->utilityStmt) : InvalidOid;
+	Node	   *statement = pstmt->utilityStmt;
 
-	if (!OidIsValid(database) || !hold(database))
+	if (IsA(statement, TransactionStmt))
 	{
-		run(pstmt, query, read_only_tree, context, params, environment, dest, qc);
-		return;
+		if (((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED)
+			wake_worker_at_commit();
 	}
-	PG_TRY();
+	else if (shared != NULL && changes_databases(statement))
 	{
-		while (!worker_has_left(database))
+		static bool registered = false;
+		Oid			database = database_needed(statement);
+
+		if (!registered)
+			RegisterXactCallback(at_transaction_end, NULL);
+		registered = changing = true;
+
+		/* Who may not do this anyway shall not be able to stop a worker by trying. */
+		if (OidIsValid(database) && database != MyDatabaseId && compat_owns_database(database, GetUserId()))
 		{
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
+			hold(database);
+			wait_until_gone(database);
 		}
-		run(pstmt, query, read_only_tree, context, params, environment, dest, qc);
 	}
-	PG_FINALLY();
-	{
-		release_holds();
-	}
-	PG_END_TRY();
-}
 
-static void
-run(PlannedStmt *pstmt, const char *query, bool read_only_tree, ProcessUtilityContext context,
-	ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *qc)
-{
 	if (previous_hook)
 		previous_hook(pstmt, query, read_only_tree, context, params, environment, dest, qc);
 	else
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment, dest, qc);
 }
 
-/* No permission is checked here: the statement checks its own right after, and a worker that paused for nothing comes back. */
+static bool
+changes_databases(Node *statement)
+{
+	return IsA(statement, CreatedbStmt) || IsA(statement, DropdbStmt) || IsA(statement, AlterDatabaseStmt) ||
+		(IsA(statement, RenameStmt) && ((RenameStmt *) statement)->renameType == OBJECT_DATABASE);
+}
+
+/* The database that the statement wants for itself, or InvalidOid. */
 static Oid
 database_needed(Node *statement)
 {
 	const char *name = NULL;
-	ListCell   *cell;
 
 	switch (nodeTag(statement))
 	{
@@ -91,22 +105,14 @@ database_needed(Node *statement)
 			name = ((DropdbStmt *) statement)->dbname;
 			break;
 		case T_RenameStmt:
-			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
-				name = ((RenameStmt *) statement)->subname;
+			name = ((RenameStmt *) statement)->subname;
 			break;
 		case T_AlterDatabaseStmt:
-			foreach(cell, ((AlterDatabaseStmt *) statement)->options)
-				if (strcmp(((DefElem *) lfirst(cell))->defname, "tablespace") == 0)
-					name = ((AlterDatabaseStmt *) statement)->dbname;
+			if (option_text(((AlterDatabaseStmt *) statement)->options, "tablespace") != NULL)
+				name = ((AlterDatabaseStmt *) statement)->dbname;
 			break;
 		case T_CreatedbStmt:
-			foreach(cell, ((CreatedbStmt *) statement)->options)
-			{
-				DefElem    *option = lfirst(cell);
-
-				if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
-					name = defGetString(option);
-			}
+			name = option_text(((CreatedbStmt *) statement)->options, "template");
 			break;
 		default:
 			break;
@@ -114,45 +120,91 @@ database_needed(Node *statement)
 	return name ? get_database_oid(name, true) : InvalidOid;
 }
 
-static bool
+static const char *
+option_text(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		if (strcmp(option->defname, name) == 0 && option->arg != NULL)
+			return defGetString(option);
+	}
+	return NULL;
+}
+
+static void
 hold(Oid database)
 {
-	static bool registered = false;
 	bool		placed = false;
 
-	if (!registered)
-	{
-		before_shmem_exit(release_at_exit, (Datum) 0);
-		registered = true;
-	}
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < HOLDS_MAX && !placed; i++)
 		if (!OidIsValid(shared->holds[i].database))
 		{
 			shared->holds[i].database = database;
 			shared->holds[i].holder = MyProcPid;
-			placed = true;
+			placed = holding = true;
 		}
-	for (int i = 0; i < SLOTS_MAX && placed; i++)
+	LWLockRelease(shared->lock);
+	if (!placed)
+		ereport(LOG,
+				(errmsg("sessauth cannot keep its worker out of a database: %d statements do so already", HOLDS_MAX)));
+}
+
+/* With interrupts, and not longer than the statement itself would wait for others. */
+static void
+wait_until_gone(Oid database)
+{
+	TimestampTz given_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PATIENCE_MS);
+	pid_t		leaving = 0;
+
+	while (GetCurrentTimestamp() < given_up)
+	{
+		pid_t		pid = ask_to_leave(database);
+
+		if (pid != 0)
+			leaving = pid;
+		else if (leaving <= 0 || BackendPidGetProc(leaving) == NULL)
+			return;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* The process that must leave: 0 when there is none, -1 when it has not told its id yet. */
+static pid_t
+ask_to_leave(Oid database)
+{
+	pid_t		pid = 0;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SLOTS_MAX; i++)
 	{
 		WorkerSlot *slot = &shared->slots[i];
 
-		if (slot->database == database && (slot->state == SLOT_STARTING || slot->state == SLOT_RUNNING))
-		{
-			slot->stop = true;
-			if (slot->latch)
-				SetLatch(slot->latch);
-		}
+		if (slot->database != database || (slot->state != SLOT_STARTING && slot->state != SLOT_RUNNING))
+			continue;
+		slot->stop = true;
+		shmem_wake_worker(slot);
+		pid = slot->state == SLOT_RUNNING ? slot->pid : -1;
 	}
 	LWLockRelease(shared->lock);
-	return placed;
+	return pid;
 }
 
+/* Also when the process ends by force: that aborts its transaction first. */
 static void
-release_holds(void)
+at_transaction_end(XactEvent event, void *arg)
 {
+	if (!changing || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
+		return;
+
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < HOLDS_MAX; i++)
+	for (int i = 0; i < HOLDS_MAX && holding; i++)
 		if (shared->holds[i].holder == MyProcPid)
 		{
 			shared->holds[i].database = InvalidOid;
@@ -161,24 +213,5 @@ release_holds(void)
 	if (shared->launcher_latch)
 		SetLatch(shared->launcher_latch);
 	LWLockRelease(shared->lock);
-}
-
-static void
-release_at_exit(int code, Datum arg)
-{
-	release_holds();
-}
-
-static bool
-worker_has_left(Oid database)
-{
-	bool		left = true;
-
-	LWLockAcquire(shared->lock, LW_SHARED);
-	for (int i = 0; i < SLOTS_MAX; i++)
-		if (shared->slots[i].database == database &&
-			(shared->slots[i].state == SLOT_STARTING || shared->slots[i].state == SLOT_RUNNING))
-			left = false;
-	LWLockRelease(shared->lock);
-	return left;
+	holding = changing = false;
 }

@@ -127,7 +127,9 @@ enter(int index)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot->state = SLOT_RUNNING;
 	slot->pid = MyProcPid;
-	slot->latch = MyLatch;
+	pg_atomic_write_u32(&slot->wake_process, compat_my_process());
+	pg_write_barrier();
+	pg_atomic_write_u32(&slot->wake_database, slot->database);
 	LWLockRelease(shared->lock);
 }
 
@@ -136,7 +138,7 @@ leave(int code, Datum arg)
 {
 	status_forget(NULL);
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot->latch = NULL;
+	pg_atomic_write_u32(&slot->wake_database, InvalidOid);
 	slot->pid = 0;
 	slot->state = leave_as;
 	if (shared->launcher_latch)
@@ -323,22 +325,27 @@ recover(const char *what, char told[256])
 /*
  * A longer default lifetime of access tokens takes effect for a tenant once
  * its row says so: revocations must be remembered for as long before the first such token exists. In a transaction of
- * its own: a tenant whose row somebody has locked must not hold up the numbering.
+ * its own, and without waiting: a tenant whose row somebody has locked must not hold up the numbering.
  */
+#define TENANTS_TO_RAISE " WHERE access_ttl_max < make_interval(secs => $1) AND NOT policy ? 'access_ttl'"
+
 static RoundResult
 raise_access_ttl(void)
 {
 	Oid			types[] = {FLOAT8OID};
 	Datum		values[] = {Float8GetDatum(setting_access_ttl)};
+	RoundResult result;
 
 	if (worker_tx_begin() != WORKER_TX_OPEN)
 		return ROUND_LOCKED;
-	if (SPI_execute_with_args("UPDATE sessauth.tenant SET access_ttl_max = make_interval(secs => $1)"
-							  " WHERE access_ttl_max < make_interval(secs => $1) AND NOT policy ? 'access_ttl'",
-							  1, types, values, NULL, false, 0) != SPI_OK_UPDATE)
+	if (SPI_execute_with_args("UPDATE sessauth.tenant SET access_ttl_max = make_interval(secs => $1) WHERE tenant_id IN"
+							  " (SELECT tenant_id FROM sessauth.tenant" TENANTS_TO_RAISE " FOR UPDATE SKIP LOCKED)",
+							  1, types, values, NULL, false, 0) != SPI_OK_UPDATE ||
+		SPI_execute_with_args("SELECT 1 FROM sessauth.tenant" TENANTS_TO_RAISE, 1, types, values, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "sessauth: could not raise the lifetime of access tokens");
+	result = SPI_processed == 0 ? ROUND_DONE : ROUND_LOCKED;
 	worker_tx_commit();
-	return ROUND_DONE;
+	return result;
 }
 
 /*
