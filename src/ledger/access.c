@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "ledger/identity.h"
 #include "ledger/ledger.h"
 
 typedef struct Grant
@@ -125,6 +126,20 @@ access_require(int accesses, const char *tenant_id)
 {
 	if (!access_allows(GetUserId(), accesses, tenant_id))
 		forbid(tenant_id);
+	if (tenant_id != NULL)
+		access_require_own_tenant(tenant_id);
+}
+
+void
+access_require_own_tenant(const char *tenant_id)
+{
+	if (identity_tenant() == NULL || (tenant_id != NULL && strcmp(identity_tenant(), tenant_id) == 0))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 tenant_id ? errmsg("permission denied for tenant \"%s\"", tenant_id) : errmsg("permission denied for every tenant"),
+			 errdetail("The transaction is authenticated for another tenant."),
+			 errhint("Call it in a transaction of its own.")));
 }
 
 void
@@ -183,6 +198,7 @@ sessauth_grant_access(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(role);
 	values[1] = CStringGetTextDatum(name);
 	values[2] = PG_ARGISNULL(2) ? (Datum) 0 : CStringGetTextDatum(tenant_id_arg(fcinfo, 2));
+	access_require_own_tenant(nulls[2] ? NULL : TextDatumGetCString(values[2]));
 	if (access == ACCESS_TENANT_ADMIN && nulls[2])
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -232,6 +248,7 @@ sessauth_revoke_access(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(role);
 	values[1] = CStringGetTextDatum(name);
 	values[2] = PG_ARGISNULL(2) ? (Datum) 0 : CStringGetTextDatum(tenant_id_arg(fcinfo, 2));
+	access_require_own_tenant(nulls[2] ? NULL : TextDatumGetCString(values[2]));
 
 	ledger_begin(&call, fcinfo);
 	ledger_activate();

@@ -18,6 +18,7 @@
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
+#include "ledger/identity.h"
 #include "ledger/ledger.h"
 #include "server/clock.h"
 #include "server/settings.h"
@@ -331,7 +332,7 @@ write_event(Event *event)
 	set_datum(event, E_AT, TimestampTzGetDatum(ledger_now()));
 	set_text(event, E_KIND, ledger_action.kind ? ledger_action.kind : event->kind);
 	set_text(event, E_REVOKES, event->revokes);
-	set_text(event, E_ACTOR, ledger_action.actor);
+	set_text(event, E_ACTOR, identity_user() ? identity_user() : ledger_action.actor);
 	if (ledger_action.reason)
 		set_text(event, E_REASON, ledger_action.reason);
 	if (ledger_action.ip)

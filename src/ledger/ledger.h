@@ -95,8 +95,14 @@ extern bool access_allows(Oid role, int accesses, const char *tenant_id);
 /* True when the role has one of these accesses for every tenant. */
 extern bool access_is_unlimited(Oid role, int accesses);
 
-/* access_allows for the current user, throwing ERRCODE_INSUFFICIENT_PRIVILEGE. */
+/* access_allows and access_require_own_tenant for the current user, throwing ERRCODE_INSUFFICIENT_PRIVILEGE. */
 extern void access_require(int accesses, const char *tenant_id);
+
+/*
+ * In an authenticated transaction an administrator acts only within the own tenant, whatever the role may do.
+ * NULL: the call concerns every tenant. Throws ERRCODE_INSUFFICIENT_PRIVILEGE.
+ */
+extern void access_require_own_tenant(const char *tenant_id);
 
 /* Superusers and the extension's owner only. */
 extern void access_require_owner(FunctionCallInfo fcinfo);

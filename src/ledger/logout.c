@@ -16,7 +16,8 @@ PG_FUNCTION_INFO_V1(sessauth_logout);
 
 /*
  * logout(token) → boolean: ends the session of an access or refresh token, an expired one included (RFC 7009).
- * False, never an error, when the token is not ours or its session has ended. Throws 42501 without access.
+ * False, never an error, when the token is not ours or its session has ended. Throws 42501 without access or for
+ * another tenant's token in an authenticated transaction.
  */
 Datum
 sessauth_logout(PG_FUNCTION_ARGS)
@@ -39,6 +40,7 @@ sessauth_logout(PG_FUNCTION_ARGS)
 	{
 		Datum		value = UUIDPGetDatum(&bearer.session.session_id);
 
+		access_require_own_tenant(bearer.session.tenant_id);
 		ledger_action.kind = "session_logged_out";
 		ended = ledger_run(&update, &value, NULL) > 0;
 	}

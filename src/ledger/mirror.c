@@ -123,6 +123,7 @@ sessauth_activate(PG_FUNCTION_ARGS)
 	ledger_activate();
 	if (PG_GETARG_BOOL(0))
 	{
+		access_require_own_tenant(NULL);
 		ledger_action.reason = "activate(revoke_all)";
 		ledger_run(&raise, NULL, NULL);
 	}

@@ -20,6 +20,7 @@
 #include "utils/inet.h"
 
 #include "core/refresh.h"
+#include "ledger/identity.h"
 #include "ledger/ledger.h"
 #include "ledger/session.h"
 #include "ledger/signing.h"
@@ -45,7 +46,8 @@ PG_FUNCTION_INFO_V1(sessauth_refresh_session);
 
 /*
  * refresh_session(refresh_token, ip, user_agent) → one row like issue_session's.
- * Outcomes ok, reused, expired, idle, revoked, unknown. Throws 42501 without access, 22004 for a null token.
+ * Outcomes ok, reused, expired, idle, revoked, unknown. Throws 42501 without access or for another tenant's token
+ * in an authenticated transaction, 22004 for a null token.
  */
 Datum
 sessauth_refresh_session(PG_FUNCTION_ARGS)
@@ -83,10 +85,13 @@ refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text 
 	hash_text(VARDATA_ANY(presented), VARSIZE_ANY_EXHDR(presented), hash);
 
 	/* A caller of one tenant must not even lock a session of another. */
-	if (!access_is_unlimited(call->caller, ACCESS_SERVICE) &&
-		(!session_read(&session_id, ledger_now(), false, &session) ||
-		 !access_allows(call->caller, ACCESS_SERVICE, session.tenant_id)))
-		return "unknown";
+	if (!access_is_unlimited(call->caller, ACCESS_SERVICE) || identity_tenant() != NULL)
+	{
+		if (!session_read(&session_id, ledger_now(), false, &session) ||
+			!access_allows(call->caller, ACCESS_SERVICE, session.tenant_id))
+			return "unknown";
+		access_require_own_tenant(session.tenant_id);
+	}
 
 	now = ledger_now();	/* before the row is read: see mint.c */
 	if (!session_read(&session_id, now, true, &session))

@@ -12,7 +12,6 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
-#include "ledger/identity.h"
 #include "ledger/ledger.h"
 
 #define REASON_MAX	1024
@@ -20,7 +19,6 @@
 #define REVOKERS	(ACCESS_SERVICE | ACCESS_TENANT_ADMIN)
 
 static void set_action(FunctionCallInfo fcinfo, int reason);
-static void require_own_tenant(const char *tenant_id);
 static void require_tenant(const char *tenant_id);
 static Datum change_user(FunctionCallInfo fcinfo, LedgerQuery *query, const char *kind, bool revokes);
 static Datum change_tenant(FunctionCallInfo fcinfo, LedgerQuery *query);
@@ -43,7 +41,6 @@ sessauth_revoke_session(PG_FUNCTION_ARGS)
 
 	require_arg(fcinfo, 1, "session_id");
 	access_require(REVOKERS, tenant_id);
-	require_own_tenant(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
@@ -73,7 +70,6 @@ sessauth_revoke_user(PG_FUNCTION_ARGS)
 	Datum		values[2];
 
 	access_require(REVOKERS, tenant_id);
-	require_own_tenant(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
@@ -108,7 +104,6 @@ sessauth_revoke_other_sessions(PG_FUNCTION_ARGS)
 
 	require_arg(fcinfo, 2, "keep");
 	access_require(REVOKERS, tenant_id);
-	require_own_tenant(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
@@ -134,7 +129,6 @@ sessauth_revoke_tenant(PG_FUNCTION_ARGS)
 	Datum		value;
 
 	access_require(REVOKERS, tenant_id);
-	require_own_tenant(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	set_action(fcinfo, 1);
@@ -209,7 +203,6 @@ change_user(FunctionCallInfo fcinfo, LedgerQuery *query, const char *kind, bool 
 	Datum		values[2];
 
 	access_require(REVOKERS, tenant_id);
-	require_own_tenant(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
@@ -229,6 +222,7 @@ change_tenant(FunctionCallInfo fcinfo, LedgerQuery *query)
 	Datum		value;
 
 	access_require_owner(fcinfo);
+	access_require_own_tenant(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
@@ -243,19 +237,6 @@ set_action(FunctionCallInfo fcinfo, int reason)
 {
 	ledger_action.reason = optional_text_arg(fcinfo, reason, "reason", REASON_MAX);
 	ledger_action.actor = optional_text_arg(fcinfo, reason + 1, "actor", ACTOR_MAX);
-	if (identity_user())
-		ledger_action.actor = identity_user();
-}
-
-/* In an authenticated transaction an administrator acts only within the own tenant, whatever the role may do. */
-static void
-require_own_tenant(const char *tenant_id)
-{
-	if (identity_tenant() != NULL && strcmp(identity_tenant(), tenant_id) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for tenant \"%s\"", tenant_id),
-				 errdetail("The transaction is authenticated for another tenant.")));
 }
 
 static void

@@ -29,6 +29,7 @@ sessauth_create_tenant(PG_FUNCTION_ARGS)
 
 	access_require_owner(fcinfo);
 	tenant_id = tenant_id_arg(fcinfo, 0);
+	access_require_own_tenant(tenant_id);
 	values[0] = CStringGetTextDatum(tenant_id);
 	values[1] = policy_arg(fcinfo, 1);
 
@@ -59,6 +60,7 @@ sessauth_set_policy(PG_FUNCTION_ARGS)
 
 	access_require_owner(fcinfo);
 	tenant_id = tenant_id_arg(fcinfo, 0);
+	access_require_own_tenant(tenant_id);
 	values[0] = CStringGetTextDatum(tenant_id);
 	values[1] = policy_arg(fcinfo, 1);
 
@@ -89,6 +91,7 @@ sessauth_drop_tenant(PG_FUNCTION_ARGS)
 
 	access_require_owner(fcinfo);
 	tenant_id = tenant_id_arg(fcinfo, 0);
+	access_require_own_tenant(tenant_id);
 	value = CStringGetTextDatum(tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
