@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 
 #include "ledger/ledger.h"
+#include "server/log_hook.h"
 #include "server/settings.h"
 #include "server/shmem.h"
 #include "worker/launcher.h"
@@ -30,6 +31,7 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 
+	log_hook_install();
 	shmem_init();
 	launcher_register();
 }
