@@ -100,18 +100,12 @@ CREATE TABLE sessauth.event (
 	actor		text,
 	role		name NOT NULL DEFAULT session_user,
 	ip			inet,
+	client_addr	inet DEFAULT inet_client_addr(),
 	reason		text,
 	detail		jsonb
 ) PARTITION BY RANGE (at);
 
-/*
- * Indexes belong to the partitions (ledger_activate in src/ledger/frame.c makes the monthly ones): a dump
- * writes a partition's indexes after attaching it, and would find those that the parent's had made already.
- */
 CREATE TABLE sessauth.event_default PARTITION OF sessauth.event DEFAULT;
-ALTER TABLE sessauth.event_default ADD PRIMARY KEY (event_id);
-CREATE INDEX ON sessauth.event_default (xid, event_id);
-CREATE INDEX ON sessauth.event_default (tenant_id, user_id, at);
 COMMENT ON TABLE sessauth.event IS 'Append-only: the history of everything that happened, and what the worker publishes';
 COMMENT ON TABLE sessauth.event_default IS 'Catches events of a month that has no partition yet';
 COMMENT ON COLUMN sessauth.event.xid IS 'The transaction that wrote it: consumers read by snapshot, because ids are given before commit';
@@ -124,6 +118,10 @@ COMMENT ON COLUMN sessauth.event.until IS
 	'Revocations: no token that it affects lives longer, had it been committed at that moment (the worker adds the time until it saw it)';
 COMMENT ON COLUMN sessauth.event.actor IS 'Who asked for it';
 COMMENT ON COLUMN sessauth.event.role IS 'The database role that did it';
+COMMENT ON COLUMN sessauth.event.ip IS 'The end user''s address, as the application tells it';
+COMMENT ON COLUMN sessauth.event.client_addr IS 'The address of the database connection; null over a unix socket and for the worker';
+COMMENT ON COLUMN sessauth.event.detail IS
+	'{"before": …, "after": …}: of an UPDATE the columns that differ, of an INSERT or DELETE the row; null where the other columns say it all';
 
 CREATE TABLE sessauth.signing_key (
 	kid			text PRIMARY KEY CHECK (sessauth.valid_id(kid, 127)),

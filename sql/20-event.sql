@@ -18,6 +18,10 @@ CREATE FUNCTION sessauth.guard_epoch() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME', 'sessauth_guard_epoch';
 COMMENT ON FUNCTION sessauth.guard_epoch() IS 'An epoch only grows, and always to the next number of the sequence';
 
+CREATE FUNCTION sessauth.guard_history() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'sessauth_guard_history';
+COMMENT ON FUNCTION sessauth.guard_history() IS 'The history is changed by superusers, retention and erase_user() alone';
+
 CREATE FUNCTION sessauth.refuse_truncate() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME', 'sessauth_refuse_truncate';
 COMMENT ON FUNCTION sessauth.refuse_truncate() IS 'TRUNCATE would pass by the history and the mirrors';
@@ -28,6 +32,8 @@ CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON sessauth.tenant
 	FOR EACH ROW EXECUTE FUNCTION sessauth.guard_epoch();
 CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON sessauth.tenant_user
 	FOR EACH ROW EXECUTE FUNCTION sessauth.guard_epoch();
+CREATE TRIGGER guard BEFORE UPDATE OR DELETE ON sessauth.event
+	FOR EACH ROW EXECUTE FUNCTION sessauth.guard_history();
 
 CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON sessauth.session
 	FOR EACH ROW EXECUTE FUNCTION sessauth.record();
@@ -58,9 +64,11 @@ CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.secret
 	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.event
 	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
-CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.event_default
-	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.revocation_log
+	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.ledger_state
+	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.mirror_state
 	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
 
 ALTER TABLE sessauth.session ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER record, ENABLE ALWAYS TRIGGER no_truncate;
@@ -70,6 +78,14 @@ ALTER TABLE sessauth.signing_key ENABLE ALWAYS TRIGGER record, ENABLE ALWAYS TRI
 ALTER TABLE sessauth.access ENABLE ALWAYS TRIGGER record, ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.mirror ENABLE ALWAYS TRIGGER record, ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.secret ENABLE ALWAYS TRIGGER no_truncate;
-ALTER TABLE sessauth.event ENABLE ALWAYS TRIGGER no_truncate;
-ALTER TABLE sessauth.event_default ENABLE ALWAYS TRIGGER no_truncate;
+ALTER TABLE sessauth.event ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.revocation_log ENABLE ALWAYS TRIGGER no_truncate;
+ALTER TABLE sessauth.ledger_state ENABLE ALWAYS TRIGGER no_truncate;
+ALTER TABLE sessauth.mirror_state ENABLE ALWAYS TRIGGER no_truncate;
+
+CREATE FUNCTION sessauth.prepare_partition(partition regclass) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_prepare_partition';
+COMMENT ON FUNCTION sessauth.prepare_partition(regclass) IS
+	'Gives a partition of the history its indexes, guards and row security; throws 42P16 when it has them already';
+
+SELECT sessauth.prepare_partition('sessauth.event_default');

@@ -83,17 +83,10 @@ CREATE VIEW sessauth.sessions WITH (security_barrier) AS
 	WHERE (SELECT sessauth.reads_all()) OR s.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]);
 COMMENT ON VIEW sessauth.sessions IS 'Who is logged in where, live or why not';
 
-CREATE VIEW sessauth.history WITH (security_barrier) AS
-	SELECT e.event_id, e.at, e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.epoch, e.actor, e.role, e.ip, e.reason, e.detail
-	FROM sessauth.event e
-	WHERE (SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]);
-COMMENT ON VIEW sessauth.history IS 'Everything that happened';
-
 DO $$
 BEGIN
 	IF current_setting('server_version_num')::int >= 150000 THEN
 		ALTER VIEW sessauth.sessions SET (security_invoker = true);
-		ALTER VIEW sessauth.history SET (security_invoker = true);
 	END IF;
 END
 $$;

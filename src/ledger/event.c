@@ -14,10 +14,12 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/inval.h"
-#include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "ledger/detail.h"
 #include "ledger/identity.h"
 #include "ledger/ledger.h"
 #include "server/clock.h"
@@ -28,7 +30,7 @@
 enum
 {
 	E_KIND, E_REVOKES, E_TENANT, E_USER, E_SESSION, E_KID, E_EPOCH, E_TENANT_EPOCH, E_VERSION, E_LIVE,
-	E_EXPIRES, E_UNTIL, E_ACTOR, E_IP, E_REASON, E_DETAIL, E_AT, E_COUNT
+	E_EXPIRES, E_UNTIL, E_ACTOR, E_IP, E_CLIENT_ADDR, E_REASON, E_DETAIL, E_AT, E_COUNT
 };
 
 typedef struct Event
@@ -57,7 +59,9 @@ static void describe_key(const Change *change, Event *event);
 static void describe_access(const Change *change, Event *event);
 static void describe_mirror(const Change *change, Event *event);
 static Describe describe_for(const char *table);
+static bool is_routine(const Event *event);
 static void write_event(Event *event);
+static Datum client_addr(bool *isnull);
 static Datum column(const Change *change, HeapTuple row, const char *name, bool *isnull);
 static void copy(const Change *change, HeapTuple row, const char *name, Event *event, int e);
 static void set_text(Event *event, int e, const char *value);
@@ -100,6 +104,13 @@ sessauth_record(PG_FUNCTION_ARGS)
 		memset(&event, 0, sizeof(event));
 		memset(event.nulls, true, sizeof(event.nulls));
 		describe_for(RelationGetRelationName(tg->tg_relation)) (&change, &event);
+		if (!is_routine(&event))
+		{
+			Datum		detail = change_detail(change.desc, change.old, change.new);
+
+			if (detail != 0)
+				set_datum(&event, E_DETAIL, detail);
+		}
 		write_event(&event);
 		wake_worker_at_commit();
 	}
@@ -240,22 +251,6 @@ describe_tenant(const Change *change, Event *event)
 		if (differs(change, "epoch"))
 			event->revokes = "tenant";
 	}
-	if (change->old == NULL || change->new == NULL || differs(change, "policy"))
-	{
-		static LedgerQuery detail = {
-			"SELECT jsonb_strip_nulls(jsonb_build_object('before', $1, 'after', $2))", 2, {JSONBOID, JSONBOID}
-		};
-		Datum		values[2] = {0};
-		bool		nulls[2] = {true, true};
-		bool		isnull;
-
-		if (change->old)
-			values[0] = column(change, change->old, "policy", &nulls[0]);
-		if (change->new)
-			values[1] = column(change, change->new, "policy", &nulls[1]);
-		ledger_run(&detail, values, nulls);
-		set_datum(event, E_DETAIL, ledger_datum(0, 1, &isnull));
-	}
 	if (event->revokes)
 	{
 		bool		isnull;
@@ -287,34 +282,29 @@ describe_key(const Change *change, Event *event)
 static void
 describe_access(const Change *change, Event *event)
 {
-	static LedgerQuery detail = {
-		"SELECT jsonb_build_object('role', $1, 'access', $2)", 2, {TEXTOID, TEXTOID}
-	};
-	Datum		values[2];
-	bool		isnull;
-
 	event->kind = change->old == NULL ? "access_granted" : change->new == NULL ? "access_revoked" : "access_changed";
 	copy(change, change->row, "tenant_id", event, E_TENANT);
-	values[0] = column(change, change->row, "role_name", &isnull);
-	values[1] = column(change, change->row, "access", &isnull);
-	ledger_run(&detail, values, NULL);
-	set_datum(event, E_DETAIL, ledger_datum(0, 1, &isnull));
 }
 
 static void
 describe_mirror(const Change *change, Event *event)
 {
-	static LedgerQuery detail = {
-		"SELECT jsonb_build_object('name', $1, 'url', $2)", 2, {TEXTOID, TEXTOID}
-	};
-	Datum		values[2];
-	bool		isnull;
-
 	event->kind = change->old == NULL ? "mirror_added" : change->new == NULL ? "mirror_removed" : "mirror_changed";
-	values[0] = column(change, change->row, "name", &isnull);
-	values[1] = column(change, change->row, "url", &isnull);
-	ledger_run(&detail, values, NULL);
-	set_datum(event, E_DETAIL, ledger_datum(0, 1, &isnull));
+}
+
+/* What the application does all day; the event's own columns say all of it. A DBA's statement is told in full. */
+static bool
+is_routine(const Event *event)
+{
+	static const char *const kinds[] = {"session_issued", "session_refreshed", "session_refresh_retried", "user_created"};
+	const char *kind = ledger_action.kind ? ledger_action.kind : event->kind;
+
+	if (!ledger_action.in_call || event->revokes)
+		return false;
+	for (int i = 0; i < lengthof(kinds); i++)
+		if (strcmp(kind, kinds[i]) == 0)
+			return true;
+	return false;
 }
 
 static void
@@ -322,11 +312,11 @@ write_event(Event *event)
 {
 	static LedgerQuery insert = {
 		"INSERT INTO sessauth.event (kind, revokes, tenant_id, user_id, session_id, kid, epoch, tenant_epoch,"
-		" version, live, expires_at, until, actor, ip, reason, detail, at)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) RETURNING event_id",
+		" version, live, expires_at, until, actor, ip, client_addr, reason, detail, at)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) RETURNING event_id",
 		E_COUNT,
 		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, INT8OID, INT8OID,
-			INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INETOID, TEXTOID, JSONBOID, TIMESTAMPTZOID}
+			INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INETOID, INETOID, TEXTOID, JSONBOID, TIMESTAMPTZOID}
 	};
 
 	set_datum(event, E_AT, TimestampTzGetDatum(ledger_now()));
@@ -337,8 +327,34 @@ write_event(Event *event)
 		set_text(event, E_REASON, ledger_action.reason);
 	if (ledger_action.ip)
 		set_datum(event, E_IP, PointerGetDatum(ledger_action.ip));
+	event->values[E_CLIENT_ADDR] = client_addr(&event->nulls[E_CLIENT_ADDR]);
 	ledger_run(&insert, event->values, event->nulls);
 	ledger_action.event_id = ledger_int8(0, 1);
+}
+
+/* inet_client_addr(), asked once: a connection keeps its address. */
+static Datum
+client_addr(bool *isnull)
+{
+	static bool known = false;
+	static inet *address = NULL;
+
+	if (!known)
+	{
+		LOCAL_FCINFO(fcinfo, 0);
+		Datum		value;
+
+		InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
+		value = inet_client_addr(fcinfo);
+		if (!fcinfo->isnull)
+		{
+			address = MemoryContextAlloc(TopMemoryContext, VARSIZE_ANY(DatumGetPointer(value)));
+			memcpy(address, DatumGetPointer(value), VARSIZE_ANY(DatumGetPointer(value)));
+		}
+		known = true;
+	}
+	*isnull = address == NULL;
+	return PointerGetDatum(address);
 }
 
 PG_FUNCTION_INFO_V1(sessauth_refuse_truncate);
@@ -348,15 +364,19 @@ Datum
 sessauth_refuse_truncate(PG_FUNCTION_ARGS)
 {
 	TriggerData *tg = (TriggerData *) fcinfo->context;
+	const char *table;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("sessauth.refuse_truncate() must be called as a trigger")));
+	table = RelationGetRelationName(tg->tg_relation);
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("cannot truncate table \"%s\"", RelationGetRelationName(tg->tg_relation)),
+			 errmsg("cannot truncate table \"%s\"", table),
 			 errdetail("TRUNCATE fires no row triggers, so the mirrors and the history would miss it."),
+			 strncmp(table, "event", strlen("event")) == 0 ?
+			 errhint("Old months of the history go by themselves; sessauth.erase_user() takes a person out of it.") :
 			 errhint("Use DELETE, sessauth.revoke_tenant() or sessauth.drop_tenant().")));
 }
 

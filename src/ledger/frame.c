@@ -71,7 +71,10 @@ ledger_begin(LedgerCall *call, FunctionCallInfo fcinfo)
 
 	call->is_trigger = CALLED_AS_TRIGGER(fcinfo);
 	if (!call->is_trigger)
+	{
 		memset(&ledger_action, 0, sizeof(ledger_action));
+		ledger_action.in_call = true;
+	}
 }
 
 void
@@ -112,35 +115,11 @@ ledger_activate(void)
 		" WHERE d.datname = current_database()"
 		" ON CONFLICT DO NOTHING"
 	};
-	static LedgerQuery months = {
-		"SELECT to_char(m, 'YYYY_MM'), to_char(m, 'YYYY-MM-DD'), to_char(m + interval '1 month', 'YYYY-MM-DD')"
-		" FROM (VALUES (date_trunc('month', now() AT TIME ZONE 'UTC')),"
-		"  (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month')) v(m)"
-		" WHERE to_regclass('sessauth.event_' || to_char(m, 'YYYY_MM')) IS NULL"
-	};
-	char	   *statements[2];
-	uint64		count;
 
 	if (ledger_is_active())
 		return;
-	if (ledger_run(&insert, NULL, NULL) == 0)
-		return;
-
-	count = Min(ledger_run(&months, NULL, NULL), lengthof(statements));
-	for (uint64 i = 0; i < count; i++)
-		statements[i] = psprintf("CREATE TABLE sessauth.event_%1$s PARTITION OF sessauth.event"
-								 " FOR VALUES FROM ('%2$s 00:00:00Z') TO ('%3$s 00:00:00Z');"
-								 " ALTER TABLE sessauth.event_%1$s ADD PRIMARY KEY (event_id);"
-								 " CREATE INDEX ON sessauth.event_%1$s (xid, event_id);"
-								 " CREATE INDEX ON sessauth.event_%1$s (tenant_id, user_id, at);"
-								 " CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.event_%1$s"
-								 " FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();"
-								 " ALTER TABLE sessauth.event_%1$s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY,"
-								 " ENABLE ALWAYS TRIGGER no_truncate",
-								 ledger_text(i, 1), ledger_text(i, 2), ledger_text(i, 3));
-	for (uint64 i = 0; i < count; i++)
-		if (SPI_execute(statements[i], false, 0) < 0)
-			elog(ERROR, "could not create a partition of the history");
+	if (ledger_run(&insert, NULL, NULL) > 0)
+		history_create_months();
 }
 
 uint64

@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/jsonb.h"
@@ -152,6 +153,27 @@ sessauth_guard_epoch(PG_FUNCTION_ARGS)
 	if (is_tenant)
 		row = replace(row, desc, "access_ttl_max", IntervalPGetDatum(&ttl));
 	return PointerGetDatum(replace(row, desc, "epoch", Int64GetDatum(epoch)));
+}
+
+PG_FUNCTION_INFO_V1(sessauth_guard_history);
+
+/* guard_history() → trigger: BEFORE UPDATE OR DELETE, FOR EACH ROW, on the history and so on its partitions. The worker is a superuser. */
+Datum
+sessauth_guard_history(PG_FUNCTION_ARGS)
+{
+	TriggerData *tg = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("sessauth.guard_history() must be called as a trigger")));
+	if (!superuser() && !ledger_action.erases)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the history cannot be changed"),
+				 errdetail("Its rows are written once, by what happens."),
+				 errhint("A superuser takes a person out of it with sessauth.erase_user().")));
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(tg->tg_event) ? tg->tg_newtuple : tg->tg_trigtuple);
 }
 
 /*

@@ -63,6 +63,14 @@ extern int64 ledger_int8(uint64 row, int column);	/* 0 when null */
 extern TimestampTz ledger_time(uint64 row, int column);	/* DT_NOEND when null */
 extern bool ledger_isnull(uint64 row, int column);
 
+/* ---- history.c: the partitions of the history; inside a frame ---- */
+
+/* Makes the partitions of this month and the next where there are none. Throws 23514 when the default one has rows of theirs. */
+extern void history_create_months(void);
+
+/* Gives a table that is, or is going to be, a partition its indexes, guards and row security. The name is quoted as SQL needs it. */
+extern void history_prepare_partition(const char *table);
+
 /* ---- event.c: what a change is called in the history ---- */
 
 /*
@@ -71,9 +79,11 @@ extern bool ledger_isnull(uint64 row, int column);
  */
 typedef struct LedgerAction
 {
+	bool		in_call;		/* the statement is ours, not a DBA's */
 	const char *kind;			/* overrides the name that the trigger would give */
 	bool		revokes_user;	/* a user's first row is made by its revocation */
-	bool		part_of_drop;	/* this row goes with its tenant: no event of its own */
+	bool		part_of_drop;	/* this row goes with its tenant or user: no event of its own */
+	bool		erases;			/* takes a person out of the history: may change it */
 	const char *actor;
 	const char *reason;
 	inet	   *ip;

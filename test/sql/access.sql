@@ -100,7 +100,7 @@ SELECT sessauth.revoke_access('sessauth_app', 'service', 'x_acme') AS twice;
 SET ROLE sessauth_child;
 SELECT sessauth.issue_session('x_acme', 'bob');
 RESET ROLE;
-SELECT kind, tenant_id, detail FROM sessauth.event WHERE kind LIKE 'access%' ORDER BY event_id;
+SELECT kind, tenant_id, before - 'granted_at' AS before, after FROM sessauth.history WHERE kind LIKE 'access%' ORDER BY event_id;
 
 -- refused
 SELECT sessauth.grant_access('sessauth_app', 'everything');

@@ -28,4 +28,4 @@ SELECT count(*) AS made_by_refused_calls FROM sessauth.tenant WHERE tenant_id = 
 SELECT sessauth.set_policy('t_plain', '{"access_ttl": "20 min"}') ->> 'access_ttl' AS access_ttl;
 SELECT sessauth.set_policy('t_plain', '{"access_ttl": "10 s"}') ->> 'access_ttl' AS access_ttl;
 SELECT access_ttl_max FROM sessauth.tenant WHERE tenant_id = 't_plain';
-SELECT kind, detail FROM sessauth.history WHERE tenant_id = 't_plain' ORDER BY event_id;
+SELECT kind, before, after FROM sessauth.history WHERE tenant_id = 't_plain' ORDER BY event_id;
