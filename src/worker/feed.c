@@ -21,18 +21,16 @@
 #define EVENT_COLUMNS \
 	"e.xid, e.event_id, e.tenant_id, e.user_id, e.session_id::text, e.epoch, e.tenant_epoch," \
 	" e.version, e.live, e.expires_at, e.until, e.at"
-#define EVENT_OF_KEY \
-	" AND e.tenant_id IS NOT NULL AND e.event_id + 0 > $4 AND e.epoch IS NOT NULL" \
+#define ABOUT_KEYS \
+	" AND e.tenant_id IS NOT NULL AND e.epoch IS NOT NULL" \
 	" AND (e.session_id IS NULL OR e.version IS NOT NULL AND e.user_id IS NOT NULL AND e.tenant_epoch IS NOT NULL" \
-	"  AND e.expires_at IS NOT NULL)" \
-	" ORDER BY e.xid, e.event_id LIMIT $5"
+	"  AND e.expires_at IS NOT NULL)"
 
 static int	read_events(FeedPosition *position, const LedgerState *state, MemoryContext cursors, int max, KeyItem *out);
 static int	read_slice(FeedPosition *position, const LedgerState *state, int max, KeyItem *out);
 static void fill_event(uint64 row, const LedgerState *state, KeyItem *item);
 static int	read_tenants(FeedPosition *position, int max, KeyItem *out);
 static int	read_sessions(FeedPosition *position, const LedgerState *state, int max, KeyItem *out);
-static Datum xid8_datum(uint64 xid);
 
 void
 feed_start_sync(FeedPosition *position, const LedgerState *state, MemoryContext context)
@@ -77,18 +75,13 @@ read_events(FeedPosition *position, const LedgerState *state, MemoryContext curs
 
 		position->target = snapshot_cursor_make(state->snapshot);
 		MemoryContextSwitchTo(old);
-		position->in_later = position->moved = false;
+		position->moved = false;
 		position->after_xid = 0;
 		position->after_event = 0;
 		position->news = ledger_news;
 	}
 
 	count = read_slice(position, state, max, out);
-	if (count < max && !position->in_later)
-	{
-		position->in_later = true;
-		count += read_slice(position, state, max - count, out + count);
-	}
 	if (count > 0)
 		position->moved = true;
 	if (count < max)
@@ -101,37 +94,38 @@ read_events(FeedPosition *position, const LedgerState *state, MemoryContext curs
 	return count;
 }
 
-/* One part of the pass, from the position on. Moves the position when the slice is full. */
+/* From the position on, in order. Moves the position behind what it has read. */
 static int
 read_slice(FeedPosition *position, const LedgerState *state, int max, KeyItem *out)
 {
-	static WorkerQuery in_progress = {
-		"SELECT " EVENT_COLUMNS " FROM sessauth.event e"
-		" WHERE e.xid = ANY ($1) AND (e.xid, e.event_id) > ($2, $3)" EVENT_OF_KEY,
-		5, {XID8ARRAYOID, XID8OID, INT8OID, INT8OID, INT8OID}
-	};
-	static WorkerQuery later = {
-		"SELECT " EVENT_COLUMNS " FROM sessauth.event e"
-		" WHERE e.xid >= $1 AND e.xid < $6 AND (e.xid, e.event_id) > ($2, $3)" EVENT_OF_KEY,
-		6, {XID8OID, XID8OID, INT8OID, INT8OID, INT8OID, XID8OID}
+	static WorkerQuery query = {
+		"SELECT e.* FROM unnest($1, $2) r (first, last) CROSS JOIN LATERAL (SELECT " EVENT_COLUMNS
+		"  FROM sessauth.event e WHERE e.xid >= r.first AND e.xid <= r.last AND (e.xid, e.event_id) > ($3, $4)"
+		"  AND e.event_id + 0 > $5" ABOUT_KEYS
+		"  ORDER BY e.xid, e.event_id LIMIT $6) e LIMIT $6",
+		6, {XID8ARRAYOID, XID8ARRAYOID, XID8OID, INT8OID, INT8OID, INT8OID}
 	};
 	Datum		values[6];
 	int			count;
 
-	values[0] = position->in_later ? xid8_datum(position->seen->xmax) : PointerGetDatum(position->seen->xip);
-	values[1] = xid8_datum(position->after_xid);
-	values[2] = Int64GetDatum(position->after_event);
-	values[3] = Int64GetDatum(state->floor);
-	values[4] = Int64GetDatum(max);
-	values[5] = xid8_datum(position->target->xmax);
-	count = (int) worker_query(position->in_later ? &later : &in_progress, values, NULL);
-
+	if (snapshot_cursor_ranges(position->seen, position->target, &values[0], &values[1]) == 0)
+		return 0;
+	values[2] = FullTransactionIdGetDatum(FullTransactionIdFromU64(position->after_xid));
+	values[3] = Int64GetDatum(position->after_event);
+	values[4] = Int64GetDatum(state->floor);
+	values[5] = Int64GetDatum(max);
+	count = (int) worker_query(&query, values, NULL);
 	for (int i = 0; i < count; i++)
-		fill_event(i, state, &out[i]);
-	if (count > 0)
 	{
-		position->after_xid = U64FromFullTransactionId(DatumGetFullTransactionId(row_datum(count - 1, 1)));
-		position->after_event = row_int8(count - 1, 2);
+		uint64		xid = U64FromFullTransactionId(DatumGetFullTransactionId(row_datum(i, 1)));
+		int64		event = row_int8(i, 2);
+
+		/* The ranges ascend, and a nested loop keeps their order; were that ever not so, a slice would skip events. */
+		if (xid < position->after_xid || (xid == position->after_xid && event <= position->after_event))
+			elog(ERROR, "sessauth: new events were not read in order");
+		position->after_xid = xid;
+		position->after_event = event;
+		fill_event(i, state, &out[i]);
 	}
 	return count;
 }
@@ -248,10 +242,4 @@ read_sessions(FeedPosition *position, const LedgerState *state, int max, KeyItem
 	else
 		position->sync = FEED_SYNC_LAST;
 	return count;
-}
-
-static Datum
-xid8_datum(uint64 xid)
-{
-	return FullTransactionIdGetDatum(FullTransactionIdFromU64(xid));
 }

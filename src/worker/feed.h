@@ -36,9 +36,8 @@ typedef struct KeyItem
 
 /*
  * How far a mirror's keys have been brought. A pass leads from one snapshot
- * (seen) to another (target), in slices ordered by (xid, event_id): first the events of
- * transactions that were in progress in seen, then those of later transactions. A full sync goes through
- * tenants and sessions beside it; what changes meanwhile comes through the pass, and versions sort it out.
+ * (seen) to another (target), in slices ordered by (xid, event_id). A full sync goes through tenants and sessions
+ * beside it; what changes meanwhile comes through the pass, and versions sort it out.
  */
 typedef enum FeedSync
 {
@@ -52,7 +51,6 @@ typedef struct FeedPosition
 {
 	const SnapshotCursor *seen;
 	const SnapshotCursor *target;	/* NULL: no pass is under way */
-	bool		in_later;		/* the pass has reached the later transactions */
 	bool		moved;			/* the pass has found something */
 	uint64		after_xid;
 	int64		after_event;

@@ -167,7 +167,7 @@ info_value(const char *info, const char *name, char *out, size_t size)
 static bool
 read_password(const char *path, char *out, size_t size)
 {
-	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	int			fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
 	ssize_t		len;
 

@@ -21,6 +21,7 @@
 #include "server/shmem.h"
 #include "server/settings.h"
 #include "worker/worker.h"
+#include "worker/worker_tx.h"
 
 #define CONNECT_TIMEOUT_MS	2000
 #define EXCHANGE_TIMEOUT_MS 2000
@@ -33,6 +34,8 @@ const unsigned char *mirror_link_key = NULL;
 
 static bool mirrors_wait_for_key = false;
 
+static void advance_safely(Mirror *mirror, TimestampTz now);
+static void advance(Mirror *mirror, TimestampTz now);
 static Mirror *mirror_find(const char *name);
 static Mirror *mirror_new(const char *name);
 static void mirror_remove(int i);
@@ -46,36 +49,61 @@ void
 mirrors_advance(TimestampTz now)
 {
 	for (int i = 0; i < mirror_count; i++)
+		advance_safely(mirrors[i], now);
+}
+
+/* What a mirror cannot digest is its own trouble, not that of the others. */
+static void
+advance_safely(Mirror *mirror, TimestampTz now)
+{
+	PG_TRY();
 	{
-		Mirror	   *mirror = mirrors[i];
+		advance(mirror, now);
+	}
+	PG_CATCH();
+	{
+		MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sessauth error", ALLOCSET_SMALL_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(context);
+		ErrorData  *error = CopyErrorData();
 
-		if (mirror->phase == MIRROR_DOWN && mirror_link_key != NULL && now >= mirror->retry_at)
-			connect_now(mirror, now);
-		if (mirror->link.state == LINK_CLOSED)
-			continue;
-		switch (link_progress(&mirror->link, now))
-		{
-			case LINK_CONNECTED:
-				if (handshake_ask(mirror))
-					begin(mirror, EXCHANGE_HANDSHAKE, now);
-				break;
-			case LINK_DONE:
-				done(mirror, now);
-				break;
-			case LINK_FAILED:
-				mirror_fail(mirror, mirror->link.error);
-				break;
-			case LINK_WAIT:
-				break;
-		}
+		FlushErrorState();
+		HOLD_CANCEL_INTERRUPTS();	/* the error has reset it */
+		MemoryContextSwitchTo(old);
+		mirror_fail(mirror, error->message);
+		MemoryContextDelete(context);
+	}
+	PG_END_TRY();
+}
 
-		/* A beat begins with the nonces, which must be read before the transaction that it vouches for. */
-		if (mirror->phase == MIRROR_STREAMING && mirror->exchange == EXCHANGE_NONE && !mirror->nonces_read &&
-			now >= mirror->next_beat)
-		{
-			nonces_ask(mirror);
-			begin(mirror, EXCHANGE_NONCES, now);
-		}
+static void
+advance(Mirror *mirror, TimestampTz now)
+{
+	if (mirror->phase == MIRROR_DOWN && mirror_link_key != NULL && now >= mirror->retry_at)
+		connect_now(mirror, now);
+	if (mirror->link.state == LINK_CLOSED)
+		return;
+	switch (link_progress(&mirror->link, now))
+	{
+		case LINK_CONNECTED:
+			if (handshake_ask(mirror))
+				begin(mirror, EXCHANGE_HANDSHAKE, now);
+			break;
+		case LINK_DONE:
+			done(mirror, now);
+			break;
+		case LINK_FAILED:
+			mirror_fail(mirror, mirror->link.error);
+			break;
+		case LINK_WAIT:
+			break;
+	}
+
+	/* A beat begins with the nonces, which must be read before the transaction that it vouches for. */
+	if (mirror->phase == MIRROR_STREAMING && mirror->exchange == EXCHANGE_NONE && !mirror->nonces_read &&
+		now >= mirror->next_beat)
+	{
+		nonces_ask(mirror);
+		begin(mirror, EXCHANGE_NONCES, now);
 	}
 }
 
@@ -118,41 +146,51 @@ mirrors_next_event(TimestampTz now)
 void
 mirrors_load(void)
 {
-	uint64		count;
+	static WorkerQuery query = {
+		"SELECT m.name, m.url, m.password_file FROM sessauth.mirror m JOIN sessauth.mirror_state s ON s.name = m.name"
+		" ORDER BY m.created_at, m.name"
+	};
+	static bool told = false;
+	uint64		count = worker_query(&query, NULL, NULL);
 
-	if (SPI_execute("SELECT m.name, m.url, m.password_file FROM sessauth.mirror m"
-					" JOIN sessauth.mirror_state s USING (name) ORDER BY m.name", true, MIRRORS_MAX) != SPI_OK_SELECT)
-		elog(ERROR, "sessauth: could not read the list of mirrors");
-	count = SPI_processed;
-	for (int i = 0; i < mirror_count; i++)
-		mirrors[i]->listed = false;
-	for (uint64 i = 0; i < count; i++)
+	if (count > MIRRORS_MAX && !told)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("sessauth serves %d mirrors per database, and there are more", MIRRORS_MAX)));
+	told = count > MIRRORS_MAX;
+	count = Min(count, MIRRORS_MAX);
+	/* Room is made first. */
+	for (int i = mirror_count - 1; i >= 0; i--)
 	{
-		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		char	   *url = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
-		char	   *password_file = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
+		bool		listed = false;
+
+		for (uint64 row = 0; row < count; row++)
+			listed |= strcmp(row_text(row, 1), mirrors[i]->name) == 0;
+		if (!listed)
+			mirror_remove(i);
+	}
+	for (uint64 row = 0; row < count; row++)
+	{
+		char	   *name = row_text(row, 1);
+		char	   *url = row_text(row, 2);
+		char	   *password_file = row_text(row, 3);
 		Mirror	   *mirror = mirror_find(name);
 
 		if (mirror == NULL)
 			mirror = mirror_new(name);
-		mirror->listed = true;
-		if (strcmp(mirror->url, url) != 0 || strcmp(mirror->password_file, password_file ? password_file : "") != 0)
+		if (strcmp(mirror->url, url) != 0 || strcmp(mirror->password_file, password_file) != 0)
 		{
 			const char *why = sa_redis_url_parse(url, &mirror->where);
 
 			strlcpy(mirror->url, url, sizeof(mirror->url));
-			strlcpy(mirror->password_file, password_file ? password_file : "", sizeof(mirror->password_file));
-			mirror_fail(mirror, why ? why : NULL);
+			strlcpy(mirror->password_file, password_file, sizeof(mirror->password_file));
+			mirror_fail(mirror, why);
 			mirror->retry_at = why ? DT_NOEND : 0;
 		}
 	}
-	for (int i = mirror_count - 1; i >= 0; i--)
-	{
-		if (!mirrors[i]->listed)
-			mirror_remove(i);
-		else if (!mirrors[i]->loaded)
+	for (int i = 0; i < mirror_count; i++)
+		if (!mirrors[i]->loaded)
 			keys_load(mirrors[i]);
-	}
 	if (mirror_count > 0 && mirror_link_key == NULL)
 		load_link_key();
 }

@@ -18,7 +18,6 @@
 #include "commands/async.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -27,22 +26,27 @@
 #include "server/compat.h"
 #include "server/settings.h"
 #include "worker/numbering.h"
+#include "worker/snapshot_cursor.h"
 #include "worker/worker_tx.h"
 
 #define PRUNE_INTERVAL_MS	10000
 #define NOTIFY_QUEUE_FULL	0.9		/* beyond this share a hint is not worth a failed commit */
 
-/* "+ 0": no index on event_id shall offer itself; only the one on xid finds what is new without walking through what is old. */
+/*
+ * The events of ranges of transactions. "+ 0": no index on event_id shall offer itself; only the one on xid finds
+ * what is new without walking through what is old.
+ */
 #define NEW_EVENTS \
-	" FROM sessauth.event e WHERE (e.xid >= pg_snapshot_xmax($1) OR e.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))" \
-	" AND e.event_id + 0 > $2"
+	" FROM unnest($1, $2) r (first, last) CROSS JOIN LATERAL (SELECT * FROM sessauth.event e" \
+	"  WHERE e.xid >= r.first AND e.xid <= r.last AND e.event_id + 0 > $3 ORDER BY e.xid, e.event_id"
+#define NEW_EVENTS_TYPES XID8ARRAYOID, XID8ARRAYOID, INT8OID
 
 /*
  * Triggers write only what can be said on the wire; a superuser's hand-written event may be anything. What
  * cannot be said stays history: given a number, it would stop every revocation behind it.
  */
 #define SAYABLE \
-	" AND CASE e.revokes" \
+	" CASE e.revokes" \
 	" WHEN 'key' THEN coalesce(sessauth.valid_id(e.kid, 127), false)" \
 	" WHEN 'tenant' THEN coalesce(sessauth.valid_id(e.tenant_id, 128) AND e.epoch > 0, false)" \
 	" WHEN 'user' THEN coalesce(sessauth.valid_id(e.tenant_id, 128) AND sessauth.valid_id(e.user_id, 255) AND e.epoch > 0, false)" \
@@ -60,7 +64,7 @@
 	" CASE WHEN e.revokes IN ('session', 'user') THEN e.user_id ELSE '' END," \
 	" CASE WHEN e.revokes = 'session' THEN e.session_id END, CASE WHEN e.revokes = 'key' THEN e.kid ELSE '' END," \
 	" CASE WHEN e.revokes IN ('user', 'tenant') THEN e.epoch ELSE 0 END, e.event_id, e.at," \
-	" $6 + greatest(coalesce(e.until - e.at, make_interval(secs => $5)), interval '0') + interval '1 minute'"
+	" $4 + greatest(coalesce(e.until - e.at, make_interval(secs => $5)), interval '0') + interval '1 minute'"
 
 uint64		ledger_news = 1;
 
@@ -73,7 +77,7 @@ bool
 ledger_state_read(LedgerState *state)
 {
 	static WorkerQuery query = {
-		"SELECT ledger_id::text, generation::text, timeline, n, system_id, database_oid::bigint, pg_current_snapshot()::text, floor"
+		"SELECT ledger_id::text, generation::text, timeline, n, system_id, database_oid::bigint, pg_current_snapshot()::text, floor, seen::text"
 		" FROM sessauth.ledger_state"
 	};
 	uint64		system_id;
@@ -87,6 +91,7 @@ ledger_state_read(LedgerState *state)
 	system_id = (uint64) row_int8(0, 5);
 	state->snapshot = row_text(0, 7);
 	state->floor = row_int8(0, 8);
+	state->seen = row_text(0, 9);
 
 	/* What a beat says as the time must not be earlier than what "low" was found by: a joining node goes by both. */
 	state->now = ledger_now() / 1000 * 1000;
@@ -123,40 +128,36 @@ enter_copy(LedgerState *state)
 int64
 number_new_events(LedgerState *state)
 {
-	static WorkerQuery position = {"SELECT seen, seen::text FROM sessauth.ledger_state"};
-	static WorkerQuery probe = {"SELECT 1" NEW_EVENTS " LIMIT 1", 2, {PG_SNAPSHOTOID, INT8OID}};
+	static WorkerQuery probe = {"SELECT 1" NEW_EVENTS " LIMIT 1) e LIMIT 1", 3, {NEW_EVENTS_TYPES}};
 	static WorkerQuery number = {
 		"INSERT INTO sessauth.revocation_log " LOG_COLUMNS
-		" SELECT $3, $4 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES NEW_EVENTS SAYABLE,
-		6, {PG_SNAPSHOTOID, INT8OID, UUIDOID, INT8OID, FLOAT8OID, TIMESTAMPTZOID}
+		" SELECT $6, $7 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES NEW_EVENTS ") e WHERE" SAYABLE,
+		7, {NEW_EVENTS_TYPES, TIMESTAMPTZOID, FLOAT8OID, UUIDOID, INT8OID}
 	};
 	static WorkerQuery advance = {
 		"UPDATE sessauth.ledger_state SET n = $1, seen = pg_current_snapshot()", 1, {INT8OID}
 	};
-	Datum		values[6];
-	bool		first;
+	Datum		values[7];
 	int64		revocations;
-	Datum		value;
+	Datum		n;
 
-	if (worker_query(&position, NULL, NULL) == 0)
+	if (snapshot_cursor_ranges(snapshot_cursor_make(state->seen), snapshot_cursor_make(state->snapshot),
+							   &values[0], &values[1]) == 0)
 		return 0;
-	values[0] = datumCopy(row_datum(0, 1), false, -1);
-	first = strcmp(row_text(0, 2), "1:1:") == 0;
-	values[1] = Int64GetDatum(state->floor);
-
+	values[2] = Int64GetDatum(state->floor);
 	if (worker_query(&probe, values, NULL) == 0)
 		return 0;
 	ledger_news++;
-	if (first && state->floor > 0)
+	if (strcmp(state->seen, "1:1:") == 0 && state->floor > 0)
 		take_over_history(state);
-	values[2] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
-	values[3] = Int64GetDatum(state->n);
+	values[3] = TimestampTzGetDatum(state->now);
 	values[4] = Float8GetDatum(setting_access_ttl);
-	values[5] = TimestampTzGetDatum(state->now);
+	values[5] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
+	values[6] = Int64GetDatum(state->n);
 	revocations = worker_query(&number, values, NULL);
 	state->n += revocations;
-	value = Int64GetDatum(state->n);
-	worker_query(&advance, &value, NULL);
+	n = Int64GetDatum(state->n);
+	worker_query(&advance, &n, NULL);
 	state->low = state->n + 1;
 	if (revocations > 0)
 		send_hint(state);
@@ -189,18 +190,17 @@ take_over_history(LedgerState *state)
 {
 	static WorkerQuery number = {
 		"INSERT INTO sessauth.revocation_log " LOG_COLUMNS
-		" SELECT $3, $4 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES
-		" FROM sessauth.event e WHERE e.event_id <= $2 AND e.at > now() - interval '1 day' AND $1 IS NOT NULL" SAYABLE,
-		6, {PG_SNAPSHOTOID, INT8OID, UUIDOID, INT8OID, FLOAT8OID, TIMESTAMPTZOID}
+		" SELECT $1, $2 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES
+		" FROM sessauth.event e WHERE e.event_id <= $3 AND e.at > $4 - interval '1 day' AND" SAYABLE,
+		5, {UUIDOID, INT8OID, INT8OID, TIMESTAMPTZOID, FLOAT8OID}
 	};
-	Datum		values[6];
+	Datum		values[5];
 
-	values[0] = DirectFunctionCall1(pg_snapshot_in, CStringGetDatum("1:1:"));
-	values[1] = Int64GetDatum(state->floor);
-	values[2] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
-	values[3] = Int64GetDatum(state->n);
+	values[0] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
+	values[1] = Int64GetDatum(state->n);
+	values[2] = Int64GetDatum(state->floor);
+	values[3] = TimestampTzGetDatum(state->now);
 	values[4] = Float8GetDatum(setting_access_ttl);
-	values[5] = TimestampTzGetDatum(state->now);
 	state->n += worker_query(&number, values, NULL);
 }
 
@@ -210,8 +210,9 @@ open_generation(LedgerState *state, const char *why)
 	static WorkerQuery carry = {
 		"WITH old AS (DELETE FROM sessauth.revocation_log RETURNING *)"
 		" INSERT INTO sessauth.revocation_log " LOG_COLUMNS
-		" SELECT $1, row_number() OVER (ORDER BY o.n), o.kind, o.tenant_id, o.user_id, o.session_id, o.kid, o.epoch,"
-		" o.event_id, o.at, o.until FROM old o WHERE o.until > $2", 2, {UUIDOID, TIMESTAMPTZOID}
+		" SELECT $1, row_number() OVER (ORDER BY e.n), e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.epoch,"
+		" e.event_id, e.at, e.until FROM (SELECT *, kind AS revokes FROM old) e WHERE e.until > $2 AND" SAYABLE,
+		2, {UUIDOID, TIMESTAMPTZOID}
 	};
 	static WorkerQuery turn = {
 		"UPDATE sessauth.ledger_state SET generation = $1, n = $2, timeline = $3", 3, {UUIDOID, INT8OID, INT4OID}

@@ -20,6 +20,7 @@ typedef struct LedgerState
 	TimestampTz now;			/* the ledger's time, read after the snapshot was taken; whole milliseconds */
 	int64		now_ms;			/* the same as unix ms */
 	int64		floor;			/* events up to this id are history only */
+	char	   *seen;			/* snapshot up to which events have been numbered, as text */
 	char	   *snapshot;		/* this transaction's, as text, in the transaction's memory */
 } LedgerState;
 

@@ -22,7 +22,11 @@
 #define ENTRIES_PER_SCRIPT	100
 #define REMOVALS_PER_BEAT	64
 #define SCHEMA				"1"
+#define BLAME_FIRST_MS		1000	/* how long a mirror that was found ahead of the ledger is not believed again */
+#define BLAME_MAX_MS		300000
+#define BLAME_FORGET_MS		3600000
 
+static bool may_blame(Mirror *mirror);
 static bool tail_is_ours(const Mirror *mirror, const LedgerState *state);
 static bool is_older(const char *a, const char *b);
 static void claim(Mirror *mirror, const LedgerState *state, bool drop_stream);
@@ -58,6 +62,8 @@ publish_check(Mirror *mirror, LedgerState *state)
 	if (mirror->found && strcmp(mirror->found_generation, state->generation) == 0 &&
 		(mirror->found_n > state->n || !tail_is_ours(mirror, state)))
 	{
+		if (!may_blame(mirror))
+			return;
 		open_generation(state, "a mirror remembers more than this ledger: its storage went back in time");
 		find_low(state);
 	}
@@ -81,6 +87,28 @@ publish_check(Mirror *mirror, LedgerState *state)
 		strlcpy(mirror->id, mirror->found_id, sizeof(mirror->id));
 		mirror_recovered(mirror);
 	}
+}
+
+/*
+ * Anybody who can write to that Redis can make it claim to be ahead. It is believed, because the other choice would be to
+ * use numbers twice, but less and less often: a new generation costs every mirror and every node a full round.
+ */
+static bool
+may_blame(Mirror *mirror)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now < mirror->blame_after)
+	{
+		mirror_fail(mirror, "it claims again to be ahead of the ledger");
+		mirror->retry_at = mirror->blame_after;
+		return false;
+	}
+	if (TimestampDifferenceExceeds(mirror->blame_after, now, BLAME_FORGET_MS))
+		mirror->blames = 0;
+	mirror->blame_after = TimestampTzPlusMilliseconds(now, Min(BLAME_FIRST_MS << Min(mirror->blames, 16), BLAME_MAX_MS));
+	mirror->blames++;
+	return true;
 }
 
 /* What the log has forgotten no token can need; there is nothing to compare with. Nor is there in a stream that was begun anew. */
@@ -152,8 +180,9 @@ publish_plan(Mirror *mirror, LedgerState *state)
 	mirror->beating = false;
 	if (strcmp(mirror->generation, state->generation) == 0 && !plan_entries(mirror, state))
 	{
-		/* Somebody has deleted rows of it. Dense numbers are what nodes go by. */
-		open_generation(state, "the revocation log had a hole");
+		/* Somebody has deleted rows of it, or written into it. Dense numbers are what nodes go by. */
+		link_finish(&mirror->link);
+		open_generation(state, "somebody has changed the revocation log");
 		find_low(state);
 	}
 	if (strcmp(mirror->generation, state->generation) != 0)
@@ -169,7 +198,7 @@ publish_plan(Mirror *mirror, LedgerState *state)
 		keys_settle(mirror, true);
 }
 
-/* False, with nothing queued, when the log has a hole. */
+/* False when the log has a hole, or an entry that cannot be said; what is queued then must not be sent. */
 static bool
 plan_entries(Mirror *mirror, const LedgerState *state)
 {
@@ -202,7 +231,7 @@ plan_entries(Mirror *mirror, const LedgerState *state)
 		argv[6] = number(state->low);
 		for (int j = 0; j < n; j++)
 			if (sa_entry_args(mirror_link_key, stream, &entries[i + j], &stores[j], argv + 7 + j * SA_ENTRY_ARGS) != SA_ENTRY_ARGS)
-				elog(ERROR, "sessauth: could not authenticate entry " INT64_FORMAT, entries[i + j].n);
+				return false;
 		mirror_script(mirror, SCRIPT_APPEND, 2, 7 + n * SA_ENTRY_ARGS, argv);
 		mirror->next_n = entries[i + n - 1].n;
 		strlcpy(mirror->next_tail, stores[n - 1].mac, sizeof(mirror->next_tail));

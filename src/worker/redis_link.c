@@ -24,6 +24,8 @@
 #define REPLY_BYTES_MAX (64 * 1024 * 1024)	/* of an exchange: more is no answer to anything we ask */
 #define REPLY_ELEMENTS_MAX (1024 * 1024)	/* of an array */
 
+static uint64 sockets = 0;
+
 static bool connect_unix(RedisLink *link, const SaRedisUrl *url);
 static bool connect_tcp(RedisLink *link, const SaRedisUrl *url);
 static bool begin_connect(RedisLink *link, int family, const struct sockaddr *address, socklen_t len);
@@ -172,6 +174,7 @@ begin_connect(RedisLink *link, int family, const struct sockaddr *address, sockl
 	if (connect(fd, address, len) == 0 || errno == EINPROGRESS || errno == EAGAIN)
 	{
 		link->socket = fd;
+		link->serial = ++sockets;
 		return true;
 	}
 	save = errno;
@@ -365,6 +368,7 @@ link_close(RedisLink *link)
 	if (link->socket != PGINVALID_SOCKET)
 		close(link->socket);
 	link->socket = PGINVALID_SOCKET;
+	link->serial = 0;
 	if (link->fd_counted)
 		ReleaseExternalFD();
 	link->fd_counted = false;

@@ -34,6 +34,7 @@ typedef struct RedisLink
 {
 	LinkState	state;
 	pgsocket	socket;
+	uint64		serial;			/* of the socket: its number may be used again at once. 0: closed */
 	bool		fd_counted;		/* AcquireExternalFD was called for it */
 	TimestampTz deadline;		/* of the connect or the exchange; absolute */
 	StringInfoData out;			/* queued bytes; "sent" of them are gone */

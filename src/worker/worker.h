@@ -74,7 +74,6 @@ typedef struct Mirror
 	char		name[64];
 	char		url[1024];
 	char		password_file[MAXPGPATH];
-	bool		listed;			/* mark of the current reading of sessauth.mirror */
 	SaRedisUrl	where;
 	RedisLink	link;
 	MirrorPhase phase;
@@ -84,6 +83,8 @@ typedef struct Mirror
 	/* outages */
 	TimestampTz retry_at;
 	int			backoff;		/* ms */
+	int			blames;			/* how often it was found ahead of the ledger */
+	TimestampTz blame_after;	/* until then that is not believed again */
 	bool		outage;			/* one log line at its start, one at its end */
 
 	/* what the handshake found */

@@ -224,10 +224,8 @@ row_copy_text(uint64 row, int column, char *out, size_t size)
 {
 	char	   *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 
-	if (text == NULL)
+	if (text == NULL || strlcpy(out, text, size) >= size)
 		out[0] = '\0';
-	else if (strlcpy(out, text, size) >= size)
-		elog(ERROR, "a value in column %d is longer than %zu bytes", column, size - 1);
 	if (text != NULL)
 		pfree(text);
 }

@@ -49,7 +49,7 @@ extern Datum row_datum(uint64 row, int column); /* 0 when null */
 extern int64 row_int8(uint64 row, int column);	/* 0 when null */
 extern int64 row_unix_ms(uint64 row, int column);	/* of a timestamptz; 0 when null */
 
-/* Text, or "" when null; the first fails when it does not fit, the second copies into the current context. */
+/* Text, or "" when null; the first also when it does not fit, the second copies into the current context. */
 extern void row_copy_text(uint64 row, int column, char *out, size_t size);
 extern char *row_text(uint64 row, int column);
 

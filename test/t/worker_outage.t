@@ -227,6 +227,18 @@ ok(value($dba, 'SELECT sessauth.remove_mirror(?)', $_), "mirror $_ is removed") 
 poll_until('only main to be left', sub { value($dba, 'SELECT count(*) FROM sessauth.mirror_status()') == 1 });
 wait_revocation($redis, value($dba, q{SELECT sessauth.revoke_user('acme', 'last')}));
 
+# ---- a mirror that moves ----
+
+my $new_home = Sessauth::Redis->start_server;
+$dba->do('UPDATE sessauth.mirror SET url = ?', undef, $new_home->url);
+wait_published($dba, $new_home);
+check_stream($dba, $new_home, 'after the URL was changed by hand');
+poll_until('a full sync of the new server', sub { $new_home->command('HEXISTS', 'sessauth:mirror', 'synced') });
+$dba->do('UPDATE sessauth.mirror SET url = ?', undef, $redis->url);
+wait_revocation($redis, value($dba, q{SELECT sessauth.revoke_user('acme', 'moved')}));
+wait_published($dba, $redis);
+check_stream($dba, $redis, 'after it was changed back');
+
 # ---- a mirror of somebody else ----
 
 my $foreign = Sessauth::Redis->start_server;
