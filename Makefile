@@ -53,5 +53,6 @@ sessauth.so: src/exports.map
 
 include src/node/node.mk
 include test/unit/unit.mk
+include test/bench/bench.mk
 
 endif

@@ -9,11 +9,11 @@
 
 #include "utils/builtins.h"
 
-#include "core/encoding.h"
 #include "core/refresh.h"
 #include "core/token.h"
 #include "ledger/bearer.h"
 #include "ledger/signing.h"
+#include "ledger/verified.h"
 #include "server/clock.h"
 #include "server/settings.h"
 
@@ -22,12 +22,13 @@ static void read_refresh(Oid caller, int accesses, const char *text, size_t len,
 static bool find_session(Oid caller, int accesses, const pg_uuid_t *session_id, TimestampTz now, Bearer *out);
 
 void
-bearer_read(Oid caller, int accesses, text *token, Bearer *out)
+bearer_read(FunctionCallInfo fcinfo, Oid caller, int accesses, text *token, Bearer *out)
 {
 	const char *data = VARDATA_ANY(token);
 	size_t		len = VARSIZE_ANY_EXHDR(token);
 
 	memset(out, 0, sizeof(*out));
+	signing_prepare(fcinfo, sa_refresh_looks_like(data, len));
 	out->is_refresh = sa_refresh_looks_like(data, len);
 	if (out->is_refresh)
 		read_refresh(caller, accesses, data, len, out);
@@ -39,31 +40,16 @@ static void
 read_access(Oid caller, int accesses, const char *text, size_t len, Bearer *out)
 {
 	TimestampTz now = ledger_now();
-	SaTokenRules rules = {.issuer = setting_issuer, .audience = setting_audience, .now = unix_seconds(now), .want_claims = true};
+	const Verified *token;
 	SaTokenResult result;
-	SaToken		read;
-	SaToken    *token = &read;
-	pg_uuid_t	session_id;
 
-	/* Everything that may throw comes before or after the reader, whose memory is not palloc'ed. */
-	signing_refresh();
-	memset(&read, 0, sizeof(read));
-	result = sa_token_read(text, len, signing_lookup, NULL, &rules, &read);
-	if (read.claims)
-	{
-		out->claims = MemoryContextAllocExtended(CurrentMemoryContext, strlen(read.claims) + 1, MCXT_ALLOC_NO_OOM);
-		if (out->claims)
-			strcpy(out->claims, read.claims);
-	}
-	sa_token_free(&read);
-
-	if (result == SA_TOKEN_ERROR)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not check a token")));
+	result = verified_read(text, len, unix_seconds(now), &token);
 	out->outcome = result == SA_TOKEN_OK ? "active" : sa_token_result_name(result);
 	if (result != SA_TOKEN_OK && result != SA_TOKEN_EXPIRED && result != SA_TOKEN_NOT_YET_VALID)
 		return;
 	out->iat = token->iat;
 	out->expires_at = from_unix_seconds(token->exp);
+	out->claims = token->claims;
 
 	/* To somebody of one tenant, a token of another is not from an issuer that concerns him. */
 	if (!access_allows(caller, accesses, token->tid))
@@ -71,8 +57,7 @@ read_access(Oid caller, int accesses, const char *text, size_t len, Bearer *out)
 		out->outcome = "wrong_issuer";
 		return;
 	}
-	if (sa_uuid_decode(token->sid, strlen(token->sid), session_id.data) &&
-		find_session(caller, accesses, &session_id, now, out))
+	if (find_session(caller, accesses, &token->sid, now, out))
 		out->has_session = strcmp(out->session.tenant_id, token->tid) == 0 && strcmp(out->session.user_id, token->uid) == 0 &&
 			out->session.epoch == token->epoch && out->session.tenant_epoch == token->tepoch;
 	if (result == SA_TOKEN_OK &&
@@ -101,10 +86,13 @@ read_refresh(Oid caller, int accesses, const char *text, size_t len, Bearer *out
 	out->expires_at = Min(out->session.expires_at, out->session.idle_expires_at);
 	if (out->session.state == SESSION_EXPIRED || out->session.state == SESSION_IDLE)
 		out->outcome = "expired";
-	else if (out->session.state == SESSION_LIVE && out->session.refresh_hash != NULL &&
-			 VARSIZE_ANY_EXHDR(out->session.refresh_hash) == SA_DIGEST_LEN &&
-			 sa_equal(VARDATA_ANY(out->session.refresh_hash), hash, SA_DIGEST_LEN))
-		out->outcome = "active";
+	else if (out->session.state == SESSION_LIVE)
+	{
+		bytea	   *current = session_bytea(&out->session, SC_HASH);
+
+		if (current != NULL && VARSIZE_ANY_EXHDR(current) == SA_DIGEST_LEN && sa_equal(VARDATA_ANY(current), hash, SA_DIGEST_LEN))
+			out->outcome = "active";
+	}
 }
 
 static bool

@@ -5,6 +5,8 @@
 #ifndef SESSAUTH_LEDGER_BEARER_H
 #define SESSAUTH_LEDGER_BEARER_H
 
+#include "utils/jsonb.h"
+
 #include "ledger/session.h"
 
 typedef struct Bearer
@@ -15,14 +17,14 @@ typedef struct Bearer
 	SessionRow	session;
 	int64		iat;			/* access tokens: unix seconds */
 	TimestampTz expires_at;		/* of the token */
-	char	   *claims;			/* access tokens: the caller's own, as JSON; or NULL */
+	Jsonb	   *claims;			/* access tokens: the caller's own; or NULL */
 } Bearer;
 
 /*
- * Reads a token inside a frame. Only tokens of tenants that the caller may
+ * Reads a token; needs no frame. Only tokens of tenants that the caller may
  * serve have a session here; to anybody else they are of another issuer. Never
  * throws for a bad token.
  */
-extern void bearer_read(Oid caller, int accesses, text *token, Bearer *out);
+extern void bearer_read(FunctionCallInfo fcinfo, Oid caller, int accesses, text *token, Bearer *out);
 
 #endif							/* SESSAUTH_LEDGER_BEARER_H */

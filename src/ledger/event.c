@@ -11,32 +11,30 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/xid8.h"
 
 #include "ledger/detail.h"
 #include "ledger/identity.h"
 #include "ledger/ledger.h"
+#include "ledger/session.h"
 #include "server/clock.h"
 #include "server/settings.h"
 #include "server/wake.h"
 
-/* Columns of an event as the insert statement takes them. */
-enum
-{
-	E_KIND, E_REVOKES, E_TENANT, E_USER, E_SESSION, E_KID, E_EPOCH, E_TENANT_EPOCH, E_VERSION, E_LIVE,
-	E_EXPIRES, E_UNTIL, E_ACTOR, E_IP, E_CLIENT_ADDR, E_REASON, E_DETAIL, E_AT, E_COUNT
-};
-
 typedef struct Event
 {
-	Datum		values[E_COUNT];
-	bool		nulls[E_COUNT];
+	Datum		values[EC_COLUMNS];
+	bool		nulls[EC_COLUMNS];
 	const char *kind;
 	const char *revokes;
 } Event;
@@ -60,6 +58,7 @@ static void describe_access(const Change *change, Event *event);
 static void describe_mirror(const Change *change, Event *event);
 static Describe describe_for(const char *table);
 static bool is_routine(const Event *event);
+static bool is_urgent(const Event *event);
 static void write_event(Event *event);
 static Datum client_addr(bool *isnull);
 static Datum column(const Change *change, HeapTuple row, const char *name, bool *isnull);
@@ -68,8 +67,8 @@ static void set_text(Event *event, int e, const char *value);
 static void set_datum(Event *event, int e, Datum value);
 static bool differs(const Change *change, const char *name);
 static bool is_null(const Change *change, HeapTuple row, const char *name);
-static Datum next_epoch(void);
-static TimestampTz last_token_end(const char *tenant_id);
+static TimestampTz last_token_end(Datum tenant_id);
+static TimestampTz last_token_end_anywhere(void);
 
 PG_FUNCTION_INFO_V1(sessauth_record);
 
@@ -78,9 +77,11 @@ Datum
 sessauth_record(PG_FUNCTION_ARGS)
 {
 	TriggerData *tg = (TriggerData *) fcinfo->context;
+	Describe	describe;
 	LedgerCall	call;
 	Change		change;
 	Event		event;
+	bool		is_hot;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -93,29 +94,47 @@ sessauth_record(PG_FUNCTION_ARGS)
 		TRIGGER_FIRED_BY_INSERT(tg->tg_event) ? tg->tg_trigtuple : tg->tg_newtuple;
 	change.row = change.new ? change.new : change.old;
 
+	describe = describe_for(RelationGetRelationName(tg->tg_relation));
+
 	/* Backends cache grants and keys; the commit tells them to read again. */
-	if (describe_for(RelationGetRelationName(tg->tg_relation)) == describe_access ||
-		describe_for(RelationGetRelationName(tg->tg_relation)) == describe_key)
+	if (describe == describe_access || describe == describe_key)
 		CacheInvalidateRelcache(tg->tg_relation);
 
-	ledger_begin(&call, fcinfo);
+	/* Logins, refreshes and revocations run no statement here, and need no frame for one. */
+	is_hot = describe == describe_session || describe == describe_user;
+	if (is_hot)
+		ledger_check_library();
+	else
+		ledger_begin(&call, fcinfo);
 	if (ledger_is_active() && !ledger_action.part_of_drop)
 	{
 		memset(&event, 0, sizeof(event));
 		memset(event.nulls, true, sizeof(event.nulls));
-		describe_for(RelationGetRelationName(tg->tg_relation)) (&change, &event);
+		describe(&change, &event);
 		if (!is_routine(&event))
 		{
 			Datum		detail = change_detail(change.desc, change.old, change.new);
 
 			if (detail != 0)
-				set_datum(&event, E_DETAIL, detail);
+				set_datum(&event, EC_DETAIL, detail);
 		}
 		write_event(&event);
-		wake_worker_at_commit();
+		if (is_urgent(&event))
+			wake_worker_at_commit();
 	}
-	ledger_end(&call);
+	if (!is_hot)
+		ledger_end(&call);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * Nobody waits for the news of a login or a refresh: the worker reads them at its next beat, many at once. Woken by each,
+ * it would take as much of the machine as the logins do.
+ */
+static bool
+is_urgent(const Event *event)
+{
+	return event->revokes != NULL || (event->nulls[EC_USER] && event->nulls[EC_SESSION]);
 }
 
 static Describe
@@ -161,41 +180,38 @@ describe_session(const Change *change, Event *event)
 	if (was_live && !live)
 		event->revokes = "session";
 
-	copy(change, change->row, "tenant_id", event, E_TENANT);
-	copy(change, change->row, "user_id", event, E_USER);
-	copy(change, change->row, "session_id", event, E_SESSION);
-	copy(change, change->row, "epoch", event, E_EPOCH);
-	copy(change, change->row, "tenant_epoch", event, E_TENANT_EPOCH);
-	copy(change, change->row, "access_expires_at", event, E_UNTIL);
+	copy(change, change->row, "tenant_id", event, EC_TENANT);
+	copy(change, change->row, "user_id", event, EC_USER);
+	copy(change, change->row, "session_id", event, EC_SESSION);
+	copy(change, change->row, "epoch", event, EC_EPOCH);
+	copy(change, change->row, "tenant_epoch", event, EC_TENANT_EPOCH);
+	copy(change, change->row, "access_expires_at", event, EC_UNTIL);
 
 	/* A refresh that was rolled back has minted a token that the row does not know of. */
 	if (event->revokes)
-		set_datum(event, E_UNTIL, TimestampTzGetDatum(last_token_end(TextDatumGetCString(event->values[E_TENANT]))));
-	copy(change, change->row, "ip", event, E_IP);
+		set_datum(event, EC_UNTIL, TimestampTzGetDatum(last_token_end(event->values[EC_TENANT])));
+	copy(change, change->row, "ip", event, EC_IP);
 	if (was_live && !live && change->new != NULL)
-		copy(change, change->row, "end_reason", event, E_REASON);
+		copy(change, change->row, "end_reason", event, EC_REASON);
 
 	/* A deleted row has no next version of its own, but the mirror must see one. */
 	version = DatumGetInt64(column(change, change->row, "version", &isnull));
-	set_datum(event, E_VERSION, Int64GetDatum(change->new ? version : version + 1));
-	set_datum(event, E_LIVE, BoolGetDatum(live));
+	set_datum(event, EC_VERSION, Int64GetDatum(change->new ? version : version + 1));
+	set_datum(event, EC_LIVE, BoolGetDatum(live));
 	{
 		TimestampTz expires = DatumGetTimestampTz(column(change, change->row, "expires_at", &isnull));
 		TimestampTz idle = DatumGetTimestampTz(column(change, change->row, "idle_expires_at", &isnull));
 
-		set_datum(event, E_EXPIRES, TimestampTzGetDatum(Min(expires, idle)));
+		set_datum(event, EC_EXPIRES, TimestampTzGetDatum(Min(expires, idle)));
 	}
 }
 
 static void
 describe_user(const Change *change, Event *event)
 {
-	bool		isnull;
-	char	   *tenant_id = TextDatumGetCString(column(change, change->row, "tenant_id", &isnull));
-
-	copy(change, change->row, "tenant_id", event, E_TENANT);
-	copy(change, change->row, "user_id", event, E_USER);
-	copy(change, change->row, "epoch", event, E_EPOCH);
+	copy(change, change->row, "tenant_id", event, EC_TENANT);
+	copy(change, change->row, "user_id", event, EC_USER);
+	copy(change, change->row, "epoch", event, EC_EPOCH);
 
 	if (change->old == NULL)
 	{
@@ -207,7 +223,7 @@ describe_user(const Change *change, Event *event)
 	{
 		event->kind = "user_deleted";
 		event->revokes = "user";
-		set_datum(event, E_EPOCH, next_epoch());
+		set_datum(event, EC_EPOCH, Int64GetDatum(sequence_next("epoch_seq")));
 	}
 	else
 	{
@@ -221,14 +237,14 @@ describe_user(const Change *change, Event *event)
 			event->revokes = "user";
 	}
 	if (event->revokes)
-		set_datum(event, E_UNTIL, TimestampTzGetDatum(last_token_end(tenant_id)));
+		set_datum(event, EC_UNTIL, TimestampTzGetDatum(last_token_end(event->values[EC_TENANT])));
 }
 
 static void
 describe_tenant(const Change *change, Event *event)
 {
-	copy(change, change->row, "tenant_id", event, E_TENANT);
-	copy(change, change->row, "epoch", event, E_EPOCH);
+	copy(change, change->row, "tenant_id", event, EC_TENANT);
+	copy(change, change->row, "epoch", event, EC_EPOCH);
 
 	if (change->old == NULL)
 		event->kind = "tenant_created";
@@ -236,7 +252,7 @@ describe_tenant(const Change *change, Event *event)
 	{
 		event->kind = "tenant_dropped";
 		event->revokes = "tenant";
-		set_datum(event, E_EPOCH, next_epoch());
+		set_datum(event, EC_EPOCH, Int64GetDatum(sequence_next("epoch_seq")));
 	}
 	else
 	{
@@ -255,9 +271,9 @@ describe_tenant(const Change *change, Event *event)
 	{
 		bool		isnull;
 		Interval   *ttl = DatumGetIntervalP(column(change, change->row, "access_ttl_max", &isnull));
-		int64		us = Max(ttl->time, (int64) setting_access_ttl * USECS_PER_SEC);
+		int64		us = Max(interval_us(ttl), (int64) setting_access_ttl * USECS_PER_SEC);
 
-		set_datum(event, E_UNTIL, TimestampTzGetDatum(ledger_now() + us));
+		set_datum(event, EC_UNTIL, TimestampTzGetDatum(ledger_now() + us));
 	}
 }
 
@@ -267,7 +283,7 @@ describe_key(const Change *change, Event *event)
 	bool		revoked = change->new == NULL || !is_null(change, change->new, "revoked_at");
 	bool		was_revoked = change->old != NULL && !is_null(change, change->old, "revoked_at");
 
-	copy(change, change->row, "kid", event, E_KID);
+	copy(change, change->row, "kid", event, EC_KID);
 	event->kind = change->old == NULL ? "key_created" :
 		change->new == NULL ? "key_deleted" :
 		revoked && !was_revoked ? "key_revoked" :
@@ -275,7 +291,7 @@ describe_key(const Change *change, Event *event)
 	if (change->old != NULL && revoked && !was_revoked)
 	{
 		event->revokes = "key";
-		set_datum(event, E_UNTIL, TimestampTzGetDatum(last_token_end(NULL)));
+		set_datum(event, EC_UNTIL, TimestampTzGetDatum(last_token_end_anywhere()));
 	}
 }
 
@@ -283,7 +299,7 @@ static void
 describe_access(const Change *change, Event *event)
 {
 	event->kind = change->old == NULL ? "access_granted" : change->new == NULL ? "access_revoked" : "access_changed";
-	copy(change, change->row, "tenant_id", event, E_TENANT);
+	copy(change, change->row, "tenant_id", event, EC_TENANT);
 }
 
 static void
@@ -310,26 +326,24 @@ is_routine(const Event *event)
 static void
 write_event(Event *event)
 {
-	static LedgerQuery insert = {
-		"INSERT INTO sessauth.event (kind, revokes, tenant_id, user_id, session_id, kid, epoch, tenant_epoch,"
-		" version, live, expires_at, until, actor, ip, client_addr, reason, detail, at)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) RETURNING event_id",
-		E_COUNT,
-		{TEXTOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, INT8OID, INT8OID,
-			INT8OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INETOID, INETOID, TEXTOID, JSONBOID, TIMESTAMPTZOID}
-	};
+	NameData	role;
+	int64		event_id = sequence_next("event_seq");
 
-	set_datum(event, E_AT, TimestampTzGetDatum(ledger_now()));
-	set_text(event, E_KIND, ledger_action.kind ? ledger_action.kind : event->kind);
-	set_text(event, E_REVOKES, event->revokes);
-	set_text(event, E_ACTOR, identity_user() ? identity_user() : ledger_action.actor);
+	namestrcpy(&role, GetUserNameFromId(GetSessionUserId(), false));
+	set_datum(event, EC_ID, Int64GetDatum(event_id));
+	set_datum(event, EC_AT, TimestampTzGetDatum(ledger_now()));
+	set_datum(event, EC_XID, FullTransactionIdGetDatum(GetTopFullTransactionId()));
+	set_datum(event, EC_ROLE, NameGetDatum(&role));
+	set_text(event, EC_KIND, ledger_action.kind ? ledger_action.kind : event->kind);
+	set_text(event, EC_REVOKES, event->revokes);
+	set_text(event, EC_ACTOR, identity_user() ? identity_user() : ledger_action.actor);
 	if (ledger_action.reason)
-		set_text(event, E_REASON, ledger_action.reason);
+		set_text(event, EC_REASON, ledger_action.reason);
 	if (ledger_action.ip)
-		set_datum(event, E_IP, PointerGetDatum(ledger_action.ip));
-	event->values[E_CLIENT_ADDR] = client_addr(&event->nulls[E_CLIENT_ADDR]);
-	ledger_run(&insert, event->values, event->nulls);
-	ledger_action.event_id = ledger_int8(0, 1);
+		set_datum(event, EC_IP, PointerGetDatum(ledger_action.ip));
+	event->values[EC_CLIENT_ADDR] = client_addr(&event->nulls[EC_CLIENT_ADDR]);
+	row_append(&table_event, EC_AT, event->values, event->nulls);
+	ledger_action.event_id = event_id;
 }
 
 /* inet_client_addr(), asked once: a connection keeps its address. */
@@ -441,28 +455,26 @@ set_datum(Event *event, int e, Datum value)
 	event->values[e] = value;
 }
 
-static Datum
-next_epoch(void)
+/* No token of this tenant that exists by now lives longer than this. */
+static TimestampTz
+last_token_end(Datum tenant_id)
 {
-	static LedgerQuery query = {"SELECT nextval('sessauth.epoch_seq')"};
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	LedgerRow	tenant;
+	int64		ttl = (int64) setting_access_ttl * USECS_PER_SEC;
 
-	ledger_run(&query, NULL, NULL);
-	return Int64GetDatum(ledger_int8(0, 1));
+	if (row_find(&table_tenant, snapshot, &tenant_id, &tenant))
+		ttl = Max(ttl, tenant_ttl_max(&tenant));
+	UnregisterSnapshot(snapshot);
+	return ledger_now() + ttl;
 }
 
-/* No token of this tenant (NULL: of any tenant) that exists by now lives longer than this. */
+/* The same for the tokens of all tenants. */
 static TimestampTz
-last_token_end(const char *tenant_id)
+last_token_end_anywhere(void)
 {
-	static LedgerQuery query = {
-		"SELECT extract(epoch FROM max(access_ttl_max))::bigint FROM sessauth.tenant WHERE tenant_id = $1 OR $1 IS NULL",
-		1, {TEXTOID}
-	};
-	Datum		value = tenant_id ? CStringGetTextDatum(tenant_id) : (Datum) 0;
-	bool		isnull = tenant_id == NULL;
-	int64		seconds;
+	static LedgerQuery query = {"SELECT extract(epoch FROM max(access_ttl_max))::bigint FROM sessauth.tenant"};
 
-	ledger_run(&query, &value, &isnull);
-	seconds = Max(ledger_int8(0, 1), setting_access_ttl);
-	return ledger_now() + seconds * USECS_PER_SEC;
+	ledger_run(&query, NULL, NULL);
+	return ledger_now() + Max(ledger_int8(0, 1), setting_access_ttl) * USECS_PER_SEC;
 }

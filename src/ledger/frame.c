@@ -22,6 +22,7 @@
 
 #include "ledger/identity.h"
 #include "ledger/ledger.h"
+#include "ledger/tables.h"
 #include "server/shmem.h"
 
 LedgerAction ledger_action;
@@ -29,7 +30,6 @@ LedgerAction ledger_action;
 /* The relation whose row makes a ledger active, when this process has seen that row; else InvalidOid. */
 static Oid	active_relid = InvalidOid;
 
-static void check_library(void);
 static void forget_at_abort(XactEvent event, void *arg);
 static void forget_at_subabort(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *arg);
 
@@ -47,7 +47,7 @@ ledger_begin(LedgerCall *call, FunctionCallInfo fcinfo)
 	HeapTuple	proc;
 	Oid			owner;
 
-	check_library();
+	ledger_check_library();
 
 	proc = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
 	if (!HeapTupleIsValid(proc))
@@ -90,15 +90,18 @@ ledger_end(LedgerCall *call)
 bool
 ledger_is_active(void)
 {
-	static LedgerQuery query = {"SELECT 1 FROM sessauth.ledger_state"};
-	Oid			relid = get_relname_relid("ledger_state", get_namespace_oid("sessauth", false));
+	Datum		key = BoolGetDatum(true);
+	Snapshot	snapshot;
+	LedgerRow	row;
+	bool		active;
 
-	if (active_relid == relid)
+	if (OidIsValid(active_relid) && active_relid == get_relname_relid(table_state.name, get_namespace_oid("sessauth", false)))
 		return true;
-	if (ledger_run(&query, NULL, NULL) == 0)
-		return false;
-	active_relid = relid;
-	return true;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	active = row_find(&table_state, snapshot, &key, &row);
+	UnregisterSnapshot(snapshot);
+	active_relid = active ? table_state.relid : InvalidOid;
+	return active;
 }
 
 /*
@@ -192,12 +195,12 @@ PG_FUNCTION_INFO_V1(sessauth_library_version);
 Datum
 sessauth_library_version(PG_FUNCTION_ARGS)
 {
-	check_library();
+	ledger_check_library();
 	PG_RETURN_TEXT_P(cstring_to_text(SESSAUTH_VERSION));
 }
 
-static void
-check_library(void)
+void
+ledger_check_library(void)
 {
 	if (!sessauth_preloaded())
 		ereport(ERROR,

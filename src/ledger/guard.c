@@ -21,9 +21,10 @@
 
 #include "ledger/ledger.h"
 #include "ledger/policy.h"
+#include "ledger/rows.h"
 
 static HeapTuple replace(HeapTuple row, TupleDesc desc, const char *name, Datum value);
-static int64 raised_epoch(int64 above);
+static int64 raised_epoch(FunctionCallInfo fcinfo, int64 above);
 static Datum get(HeapTuple row, TupleDesc desc, const char *name, bool *isnull);
 static void refuse_change(TriggerData *tg, const char *column);
 
@@ -78,7 +79,6 @@ Datum
 sessauth_guard_epoch(PG_FUNCTION_ARGS)
 {
 	TriggerData *tg = (TriggerData *) fcinfo->context;
-	LedgerCall	call;
 	TupleDesc	desc;
 	HeapTuple	old;
 	HeapTuple	row;
@@ -102,12 +102,9 @@ sessauth_guard_epoch(PG_FUNCTION_ARGS)
 	if (isnull)
 		return PointerGetDatum(row);	/* NOT NULL says it better */
 
-	ledger_begin(&call, fcinfo);
+	ledger_check_library();
 	if (!ledger_is_active())
-	{
-		ledger_end(&call);
 		return PointerGetDatum(row);
-	}
 	if (old)
 	{
 		bool		was_stopped;
@@ -130,10 +127,10 @@ sessauth_guard_epoch(PG_FUNCTION_ARGS)
 					 errdetail("It is " INT64_FORMAT ".", before),
 					 errhint("To log everybody out, raise it: UPDATE ... SET epoch = epoch + 1.")));
 		if (epoch != before || (stopped && !was_stopped))
-			epoch = raised_epoch(before);
+			epoch = raised_epoch(fcinfo, before);
 	}
 	else if (ledger_action.kind == NULL)
-		epoch = raised_epoch(0);	/* a DBA's INSERT: no number of its own choice */
+		epoch = raised_epoch(fcinfo, 0);	/* a DBA's INSERT: no number of its own choice */
 	if (is_tenant)
 	{
 		Jsonb	   *policy = DatumGetJsonbP(get(row, desc, "policy", &isnull));
@@ -146,10 +143,8 @@ sessauth_guard_epoch(PG_FUNCTION_ARGS)
 			ttl.time = (TimeOffset) effective.access_ttl * USECS_PER_SEC;
 		}
 		if (old)
-			ttl.time = Max(ttl.time, DatumGetIntervalP(get(old, desc, "access_ttl_max", &isnull))->time);
+			ttl.time = Max(ttl.time, interval_us(DatumGetIntervalP(get(old, desc, "access_ttl_max", &isnull))));
 	}
-	ledger_end(&call);
-
 	if (is_tenant)
 		row = replace(row, desc, "access_ttl_max", IntervalPGetDatum(&ttl));
 	return PointerGetDatum(replace(row, desc, "epoch", Int64GetDatum(epoch)));
@@ -181,18 +176,24 @@ sessauth_guard_history(PG_FUNCTION_ARGS)
  * ledger was dormant, or reset the sequence; then it is moved past it.
  */
 static int64
-raised_epoch(int64 above)
+raised_epoch(FunctionCallInfo fcinfo, int64 above)
 {
-	static LedgerQuery next = {"SELECT nextval('sessauth.epoch_seq')"};
 	static LedgerQuery move = {
 		"SELECT setval('sessauth.epoch_seq', greatest($1, (SELECT last_value FROM sessauth.epoch_seq)) + 1)", 1, {INT8OID}
 	};
-	Datum		value = Int64GetDatum(above);
+	int64		epoch = sequence_next("epoch_seq");
 
-	ledger_run(&next, NULL, NULL);
-	if (ledger_int8(0, 1) <= above)
+	if (epoch <= above)
+	{
+		LedgerCall	call;
+		Datum		value = Int64GetDatum(above);
+
+		ledger_begin(&call, fcinfo);
 		ledger_run(&move, &value, NULL);
-	return ledger_int8(0, 1);
+		epoch = ledger_int8(0, 1);
+		ledger_end(&call);
+	}
+	return epoch;
 }
 
 static HeapTuple

@@ -11,6 +11,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
@@ -36,7 +37,6 @@ PG_FUNCTION_INFO_V1(sessauth_authenticate);
 Datum
 sessauth_authenticate(PG_FUNCTION_ARGS)
 {
-	LedgerCall	call;
 	Bearer		bearer = {.outcome = "cannot_tell"};
 
 	access_require(ACCESS_SERVICE | ACCESS_NODE, NULL);
@@ -44,11 +44,7 @@ sessauth_authenticate(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		bearer.outcome = "malformed";
 	else if (!RecoveryInProgress())
-	{
-		ledger_begin(&call, fcinfo);
-		bearer_read(call.caller, ACCESS_SERVICE | ACCESS_NODE, PG_GETARG_TEXT_PP(0), &bearer);
-		ledger_end(&call);
-	}
+		bearer_read(fcinfo, GetUserId(), ACCESS_SERVICE | ACCESS_NODE, PG_GETARG_TEXT_PP(0), &bearer);
 	if (bearer.is_refresh || strcmp(bearer.outcome, "active") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),

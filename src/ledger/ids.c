@@ -137,3 +137,9 @@ sessauth_ledger_time(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TIMESTAMPTZ(ledger_now());
 }
+
+int64
+interval_us(const Interval *interval)
+{
+	return interval->time + ((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
+}

@@ -33,11 +33,16 @@ typedef struct LedgerCall
 	bool		is_trigger;
 } LedgerCall;
 
+/* Throws ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE when the library was not preloaded. ledger_begin does it first. */
+extern void ledger_check_library(void);
+
 extern void ledger_begin(LedgerCall *call, FunctionCallInfo fcinfo);
 extern void ledger_end(LedgerCall *call);
 
 /* Makes a dormant ledger active; every call that writes starts with it, inside the frame. */
 extern void ledger_activate(void);
+
+/* Needs no frame. */
 extern bool ledger_is_active(void);
 
 /*
@@ -134,6 +139,9 @@ extern void unknown_tenant(const char *tenant_id) compat_noreturn;
 
 /* RFC 9562 version 7. */
 extern void session_id_new(pg_uuid_t *out);
+
+/* The microseconds of an interval; a day has 24 hours, a month 30 days. */
+extern int64 interval_us(const Interval *interval);
 
 /* Whole unix seconds and milliseconds of a timestamp. */
 extern int64 unix_seconds(TimestampTz t);

@@ -16,6 +16,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/snapmgr.h"
 
 #include "core/refresh.h"
 #include "core/token.h"
@@ -87,24 +88,21 @@ sessauth_issue_session(PG_FUNCTION_ARGS)
 static void
 read_epochs(const char *tenant_id, const char *user_id, Epochs *out)
 {
-	static LedgerQuery query = {
-		"SELECT t.epoch, t.suspended_at IS NOT NULL, t.policy, extract(epoch FROM t.access_ttl_max)::bigint,"
-		" u.epoch, u.blocked_at IS NOT NULL"
-		" FROM sessauth.tenant t"
-		" LEFT JOIN sessauth.tenant_user u ON u.tenant_id = t.tenant_id AND u.user_id = $2"
-		" WHERE t.tenant_id = $1", 2, {TEXTOID, TEXTOID}
-	};
-	Datum		values[2] = {CStringGetTextDatum(tenant_id), CStringGetTextDatum(user_id)};
-	bool		isnull;
+	Datum		keys[2] = {CStringGetTextDatum(tenant_id), CStringGetTextDatum(user_id)};
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	LedgerRow	tenant;
+	LedgerRow	user;
+	bool		has_tenant = row_find(&table_tenant, snapshot, keys, &tenant);
+	bool		has_user = row_find(&table_user, snapshot, keys, &user);
 
-	if (ledger_run(&query, values, NULL) == 0)
+	UnregisterSnapshot(snapshot);
+	if (!has_tenant)
 		unknown_tenant(tenant_id);
-	out->tenant_epoch = ledger_int8(0, 1);
-	out->suspended = DatumGetBool(ledger_datum(0, 2, &isnull));
-	policy_read(DatumGetJsonbP(ledger_datum(0, 3, &isnull)), &out->policy);
-	out->policy.access_ttl = (int) Min((int64) out->policy.access_ttl, ledger_int8(0, 4));
-	out->user_epoch = ledger_int8(0, 5);
-	out->blocked = DatumGetBool(ledger_datum(0, 6, &isnull)) && !isnull;
+	out->tenant_epoch = ledger_row_int8(&tenant, TC_EPOCH);
+	out->suspended = !ledger_row_is_null(&tenant, TC_SUSPENDED);
+	tenant_policy(&tenant, &out->policy);
+	out->user_epoch = has_user ? ledger_row_int8(&user, UC_EPOCH) : 0;
+	out->blocked = has_user && !ledger_row_is_null(&user, UC_BLOCKED);
 }
 
 /* The first login of a user. A second one at the same moment waits for this transaction; nobody else does. */
@@ -183,13 +181,7 @@ static void
 insert_session(FunctionCallInfo fcinfo, const char *tenant_id, const char *user_id, const Epochs *epochs,
 			   const char *claims, TimestampTz now, SessionAnswer *answer)
 {
-	static LedgerQuery insert = {
-		"INSERT INTO sessauth.session (session_id, tenant_id, user_id, epoch, tenant_epoch, created_at, refreshed_at,"
-		" expires_at, idle_expires_at, access_expires_at, refresh_counter, refresh_hash, device, ip, user_agent, client_claims)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14)",
-		14, {UUIDOID, TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-			BYTEAOID, TEXTOID, INETOID, TEXTOID, JSONBOID}
-	};
+	static const int arguments[] = {SC_DEVICE, SC_IP, SC_USER_AGENT, SC_CLAIMS};	/* from the third on */
 	const unsigned char *refresh_key = signing_refresh_key();
 	pg_uuid_t  *session_id = palloc(sizeof(pg_uuid_t));
 	TimestampTz expires = now + (int64) epochs->policy.session_ttl * USECS_PER_SEC;
@@ -198,8 +190,8 @@ insert_session(FunctionCallInfo fcinfo, const char *tenant_id, const char *user_
 	SaRefresh	refresh;
 	char		token[SA_REFRESH_TEXT_LEN + 1];
 	bytea	   *hash = palloc(VARHDRSZ + SA_DIGEST_LEN);
-	Datum		values[14];
-	bool		nulls[14] = {false};
+	Datum		values[SC_COLUMNS] = {0};
+	bool		nulls[SC_COLUMNS] = {false};
 
 	session_id_new(session_id);
 	answer->access_token = access_token_mint(session_id, tenant_id, user_id, epochs->user_epoch, epochs->tenant_epoch,
@@ -210,22 +202,26 @@ insert_session(FunctionCallInfo fcinfo, const char *tenant_id, const char *user_
 		!sa_sha256(token, SA_REFRESH_TEXT_LEN, (unsigned char *) VARDATA(hash)))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
 
-	values[0] = UUIDPGetDatum(session_id);
-	values[1] = CStringGetTextDatum(tenant_id);
-	values[2] = CStringGetTextDatum(user_id);
-	values[3] = Int64GetDatum(epochs->user_epoch);
-	values[4] = Int64GetDatum(epochs->tenant_epoch);
-	values[5] = TimestampTzGetDatum(now);
-	values[6] = TimestampTzGetDatum(expires);
-	values[7] = TimestampTzGetDatum(idle);
-	values[8] = TimestampTzGetDatum(access_end);
-	values[9] = PointerGetDatum(hash);
-	for (int i = 2; i <= 5; i++)
+	values[SC_ID] = UUIDPGetDatum(session_id);
+	values[SC_TENANT] = CStringGetTextDatum(tenant_id);
+	values[SC_USER] = CStringGetTextDatum(user_id);
+	values[SC_EPOCH] = Int64GetDatum(epochs->user_epoch);
+	values[SC_TENANT_EPOCH] = Int64GetDatum(epochs->tenant_epoch);
+	values[SC_VERSION] = Int64GetDatum(1);
+	values[SC_CREATED] = values[SC_REFRESHED] = TimestampTzGetDatum(now);
+	values[SC_EXPIRES] = TimestampTzGetDatum(expires);
+	values[SC_IDLE_EXPIRES] = TimestampTzGetDatum(idle);
+	values[SC_ACCESS_EXPIRES] = TimestampTzGetDatum(access_end);
+	nulls[SC_ENDED_AT] = nulls[SC_END_REASON] = true;
+	values[SC_COUNTER] = Int64GetDatum(1);
+	values[SC_HASH] = PointerGetDatum(hash);
+	nulls[SC_PARENT_HASH] = nulls[SC_SALT] = true;
+	for (int i = 0; i < lengthof(arguments); i++)
 	{
-		nulls[i + 8] = PG_ARGISNULL(i);
-		values[i + 8] = PG_GETARG_DATUM(i);
+		nulls[arguments[i]] = PG_ARGISNULL(i + 2);
+		values[arguments[i]] = PG_GETARG_DATUM(i + 2);
 	}
-	ledger_run(&insert, values, nulls);
+	row_insert(&table_session, values, nulls);
 
 	handover_note(HANDOVER_MINTED, session_id, tenant_id, user_id, access_end);
 

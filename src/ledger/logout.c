@@ -35,7 +35,7 @@ sessauth_logout(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
-	bearer_read(call.caller, ACCESS_SERVICE, PG_GETARG_TEXT_PP(0), &bearer);
+	bearer_read(fcinfo, call.caller, ACCESS_SERVICE, PG_GETARG_TEXT_PP(0), &bearer);
 	if (bearer.has_session)
 	{
 		Datum		value = UUIDPGetDatum(&bearer.session.session_id);

@@ -31,12 +31,12 @@
 
 static const char *refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text *presented,
 						   const unsigned char *key, SessionAnswer *answer);
-static void rotate(FunctionCallInfo fcinfo, const SessionRow *session, const SaRefresh *token,
+static void rotate(FunctionCallInfo fcinfo, const SessionRow *session, const Policy *policy, const SaRefresh *token,
 				   const unsigned char *key, TimestampTz now, SessionAnswer *answer);
-static void answer_again(const SessionRow *session, const SaRefresh *token, const unsigned char *key,
+static void answer_again(const SessionRow *session, const Policy *policy, const SaRefresh *token, const unsigned char *key,
 						 TimestampTz now, SessionAnswer *answer);
 static void end_for_reuse(const SessionRow *session);
-static void fill_answer(const SessionRow *session, const char *refresh_token, TimestampTz now, TimestampTz idle_end,
+static void fill_answer(const SessionRow *session, const Policy *policy, const char *refresh_token, TimestampTz now, TimestampTz idle_end,
 						SessionAnswer *answer);
 static void encode(const unsigned char *key, const SaRefresh *token, char *out);
 static void hash_text(const char *text, size_t len, unsigned char *out);
@@ -78,6 +78,7 @@ refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text 
 {
 	TimestampTz now;
 	SessionRow	session;
+	Policy		policy;
 	pg_uuid_t	session_id;
 	unsigned char hash[SA_DIGEST_LEN];
 
@@ -97,6 +98,7 @@ refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text 
 	if (!session_read(&session_id, now, true, &session))
 		return "unknown";
 
+	tenant_policy(session.has_tenant ? &session.tenant : NULL, &policy);
 	if (session.state == SESSION_EXPIRED)
 		return "expired";
 	if (session.state == SESSION_IDLE)
@@ -106,9 +108,9 @@ refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text 
 
 	if (token->counter == (uint64) session.refresh_counter)
 	{
-		if (!hash_is(session.refresh_hash, hash))
+		if (!hash_is(session_bytea(&session, SC_HASH), hash))
 			return "unknown";
-		rotate(fcinfo, &session, token, key, now, answer);
+		rotate(fcinfo, &session, &policy, token, key, now, answer);
 		return "ok";
 	}
 
@@ -116,11 +118,11 @@ refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text 
 	if (token->counter > (uint64) session.refresh_counter)
 		return "unknown";
 
-	if (token->counter + 1 == (uint64) session.refresh_counter && hash_is(session.parent_hash, hash) &&
-		session.refresh_salt != NULL &&
-		now < session.refreshed_at + (int64) session.policy.refresh_grace * USECS_PER_SEC)
+	if (token->counter + 1 == (uint64) session.refresh_counter && hash_is(session_bytea(&session, SC_PARENT_HASH), hash) &&
+		session_bytea(&session, SC_SALT) != NULL &&
+		now < session.refreshed_at + (int64) policy.refresh_grace * USECS_PER_SEC)
 	{
-		answer_again(&session, token, key, now, answer);
+		answer_again(&session, &policy, token, key, now, answer);
 		return "ok";
 	}
 
@@ -131,22 +133,17 @@ refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text 
 }
 
 static void
-rotate(FunctionCallInfo fcinfo, const SessionRow *session, const SaRefresh *token,
+rotate(FunctionCallInfo fcinfo, const SessionRow *session, const Policy *policy, const SaRefresh *token,
 	   const unsigned char *key, TimestampTz now, SessionAnswer *answer)
 {
-	static LedgerQuery update = {
-		"UPDATE sessauth.session SET refresh_counter = $2, parent_hash = refresh_hash, refresh_hash = $3, refresh_salt = $4,"
-		" refreshed_at = $5, idle_expires_at = $6, access_expires_at = greatest(access_expires_at, $7),"
-		" ip = coalesce($8, ip), user_agent = coalesce($9, user_agent) WHERE session_id = $1",
-		9, {UUIDOID, INT8OID, BYTEAOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INETOID, TEXTOID}
-	};
-	TimestampTz idle = now + (int64) session->policy.idle_ttl * USECS_PER_SEC;
+	TimestampTz idle = now + (int64) policy->idle_ttl * USECS_PER_SEC;
 	bytea	   *salt = palloc(VARHDRSZ + SA_SALT_LEN);
 	bytea	   *hash = palloc(VARHDRSZ + SA_DIGEST_LEN);
 	char		text[SA_REFRESH_TEXT_LEN + 1];
 	SaRefresh	next;
-	Datum		values[9];
-	bool		nulls[9] = {false};
+	Datum		values[SC_COLUMNS] = {0};
+	bool		nulls[SC_COLUMNS] = {false};
+	bool		change[SC_COLUMNS] = {false};
 
 	SET_VARSIZE(salt, VARHDRSZ + SA_SALT_LEN);
 	SET_VARSIZE(hash, VARHDRSZ + SA_DIGEST_LEN);
@@ -155,40 +152,42 @@ rotate(FunctionCallInfo fcinfo, const SessionRow *session, const SaRefresh *toke
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
 	encode(key, &next, text);
 	hash_text(text, SA_REFRESH_TEXT_LEN, (unsigned char *) VARDATA(hash));
-	fill_answer(session, text, now, idle, answer);
+	fill_answer(session, policy, text, now, idle, answer);
 
-	values[0] = UUIDPGetDatum(&session->session_id);
-	values[1] = Int64GetDatum((int64) next.counter);
-	values[2] = PointerGetDatum(hash);
-	values[3] = PointerGetDatum(salt);
-	values[4] = TimestampTzGetDatum(now);
-	values[5] = TimestampTzGetDatum(idle);
-	values[6] = TimestampTzGetDatum(answer->access_expires_at);
-	for (int i = 1; i <= 2; i++)
-	{
-		nulls[i + 6] = PG_ARGISNULL(i);
-		values[i + 6] = PG_GETARG_DATUM(i);
-	}
-	ledger_run(&update, values, nulls);
+	values[SC_COUNTER] = Int64GetDatum((int64) next.counter);
+	values[SC_PARENT_HASH] = PointerGetDatum(session_bytea(session, SC_HASH));
+	values[SC_HASH] = PointerGetDatum(hash);
+	values[SC_SALT] = PointerGetDatum(salt);
+	values[SC_REFRESHED] = TimestampTzGetDatum(now);
+	values[SC_IDLE_EXPIRES] = TimestampTzGetDatum(idle);
+	values[SC_ACCESS_EXPIRES] = TimestampTzGetDatum(Max(session->access_expires_at, answer->access_expires_at));
+	values[SC_IP] = PG_GETARG_DATUM(1);
+	values[SC_USER_AGENT] = PG_GETARG_DATUM(2);
+	change[SC_COUNTER] = change[SC_PARENT_HASH] = change[SC_HASH] = change[SC_SALT] = true;
+	change[SC_REFRESHED] = change[SC_IDLE_EXPIRES] = change[SC_ACCESS_EXPIRES] = true;
+	change[SC_IP] = !PG_ARGISNULL(1);
+	change[SC_USER_AGENT] = !PG_ARGISNULL(2);
+	row_update(&table_session, &session->row, values, nulls, change);
 }
 
 static void
-answer_again(const SessionRow *session, const SaRefresh *token, const unsigned char *key,
+answer_again(const SessionRow *session, const Policy *policy, const SaRefresh *token, const unsigned char *key,
 			 TimestampTz now, SessionAnswer *answer)
 {
 	static LedgerQuery update = {
 		"UPDATE sessauth.session SET access_expires_at = greatest(access_expires_at, $2) WHERE session_id = $1",
 		2, {UUIDOID, TIMESTAMPTZOID}
 	};
+	bytea	   *salt = session_bytea(session, SC_SALT);
 	char		text[SA_REFRESH_TEXT_LEN + 1];
 	SaRefresh	next;
 	Datum		values[2];
 
-	if (VARSIZE_ANY_EXHDR(session->refresh_salt) != SA_SALT_LEN ||
-		!sa_refresh_next(key, token, (unsigned char *) VARDATA_ANY(session->refresh_salt), &next))
+	if (VARSIZE_ANY_EXHDR(salt) != SA_SALT_LEN ||
+		!sa_refresh_next(key, token, (unsigned char *) VARDATA_ANY(salt), &next))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
 	encode(key, &next, text);
-	fill_answer(session, text, now, session->idle_expires_at, answer);
+	fill_answer(session, policy, text, now, session->idle_expires_at, answer);
 
 	values[0] = UUIDPGetDatum(&session->session_id);
 	values[1] = TimestampTzGetDatum(answer->access_expires_at);
@@ -213,15 +212,15 @@ end_for_reuse(const SessionRow *session)
 }
 
 static void
-fill_answer(const SessionRow *session, const char *refresh_token, TimestampTz now, TimestampTz idle_end, SessionAnswer *answer)
+fill_answer(const SessionRow *session, const Policy *policy, const char *refresh_token, TimestampTz now, TimestampTz idle_end, SessionAnswer *answer)
 {
 	pg_uuid_t  *session_id = palloc(sizeof(pg_uuid_t));
 
 	*session_id = session->session_id;
 	answer->session_id = session_id;
-	answer->access_expires_at = access_token_end(now, &session->policy, session->expires_at, idle_end);
+	answer->access_expires_at = access_token_end(now, policy, session->expires_at, idle_end);
 	answer->access_token = access_token_mint(session_id, session->tenant_id, session->user_id, session->epoch,
-											 session->tenant_epoch, session->claims, now, answer->access_expires_at);
+											 session->tenant_epoch, session_claims(session), now, answer->access_expires_at);
 	answer->refresh_token = pstrdup(refresh_token);
 	answer->refresh_expires_at = Min(session->expires_at, idle_end);
 	answer->epoch = session->epoch;

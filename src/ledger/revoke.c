@@ -11,8 +11,10 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 #include "ledger/ledger.h"
+#include "ledger/tables.h"
 
 #define REASON_MAX	1024
 #define ACTOR_MAX	255
@@ -65,6 +67,7 @@ sessauth_revoke_user(PG_FUNCTION_ARGS)
 		" ON CONFLICT (tenant_id, user_id) DO UPDATE SET epoch = u.epoch + 1", 2, {TEXTOID, TEXTOID}
 	};
 	LedgerCall	call;
+	LedgerRow	user;
 	char	   *tenant_id = tenant_id_arg(fcinfo, 0);
 	char	   *user_id = user_id_arg(fcinfo, 1);
 	Datum		values[2];
@@ -78,7 +81,19 @@ sessauth_revoke_user(PG_FUNCTION_ARGS)
 	ledger_action.revokes_user = true;
 	values[0] = CStringGetTextDatum(tenant_id);
 	values[1] = CStringGetTextDatum(user_id);
-	return event_or_null(fcinfo, &call, ledger_run(&upsert, values, NULL) > 0);
+	if (row_lock(&table_user, values, &user))
+	{
+		Datum		new[UC_COLUMNS] = {0};
+		bool		nulls[UC_COLUMNS] = {false};
+		bool		change[UC_COLUMNS] = {false};
+
+		new[UC_EPOCH] = Int64GetDatum(ledger_row_int8(&user, UC_EPOCH) + 1);
+		change[UC_EPOCH] = true;
+		row_update(&table_user, &user, new, nulls, change);
+	}
+	else
+		ledger_run(&upsert, values, NULL);
+	return event_or_null(fcinfo, &call, true);
 }
 
 PG_FUNCTION_INFO_V1(sessauth_revoke_other_sessions);
@@ -242,10 +257,13 @@ set_action(FunctionCallInfo fcinfo, int reason)
 static void
 require_tenant(const char *tenant_id)
 {
-	static LedgerQuery query = {"SELECT 1 FROM sessauth.tenant WHERE tenant_id = $1", 1, {TEXTOID}};
-	Datum		value = CStringGetTextDatum(tenant_id);
+	Datum		key = CStringGetTextDatum(tenant_id);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	LedgerRow	tenant;
+	bool		found = row_find(&table_tenant, snapshot, &key, &tenant);
 
-	if (ledger_run(&query, &value, NULL) == 0)
+	UnregisterSnapshot(snapshot);
+	if (!found)
 		unknown_tenant(tenant_id);
 }
 

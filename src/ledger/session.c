@@ -7,15 +7,13 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/snapmgr.h"
 
 #include "ledger/ledger.h"
 #include "ledger/session.h"
 #include "server/clock.h"
-
-static bytea *bytea_column(int column);
 
 static const char *const state_names[] = {
 	[SESSION_LIVE] = "live",
@@ -43,57 +41,90 @@ session_state(TimestampTz now, bool ended, TimestampTz expires_at, TimestampTz i
 	return SESSION_LIVE;
 }
 
-#define SESSION_SELECT \
-	"SELECT s.tenant_id, s.user_id, s.epoch, s.tenant_epoch, s.refreshed_at, s.expires_at, s.idle_expires_at," \
-	" s.refresh_counter, s.refresh_hash, s.parent_hash, s.refresh_salt, s.client_claims::text," \
-	" s.ended_at IS NOT NULL, u.epoch, t.epoch, t.policy, extract(epoch FROM t.access_ttl_max)::bigint" \
-	" FROM sessauth.session s" \
-	" LEFT JOIN sessauth.tenant_user u ON u.tenant_id = s.tenant_id AND u.user_id = s.user_id" \
-	" LEFT JOIN sessauth.tenant t ON t.tenant_id = s.tenant_id" \
-	" WHERE s.session_id = $1"
-
 bool
 session_read(const pg_uuid_t *session_id, TimestampTz now, bool lock, SessionRow *out)
 {
-	static LedgerQuery plain = {SESSION_SELECT, 1, {UUIDOID}};
-	static LedgerQuery locking = {SESSION_SELECT " FOR UPDATE OF s", 1, {UUIDOID}};
-	Datum		value = UUIDPGetDatum(session_id);
-	Datum		policy;
-	bool		ended;
+	Datum		key = UUIDPGetDatum(session_id);
+	Datum		keys[2];
+	Snapshot	snapshot;
+	LedgerRow	user;
+	bool		has_user;
 	bool		isnull;
 
-	if (ledger_run(lock ? &locking : &plain, &value, NULL) == 0)
+	if (lock && !row_lock(&table_session, &key, &out->row))
 		return false;
+
+	/* Epochs are read after the lock: what was revoked while we waited counts. */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	if (!lock && !row_find(&table_session, snapshot, &key, &out->row))
+	{
+		UnregisterSnapshot(snapshot);
+		return false;
+	}
+	keys[0] = ledger_row_datum(&out->row, SC_TENANT, &isnull);
+	keys[1] = ledger_row_datum(&out->row, SC_USER, &isnull);
+	has_user = row_find(&table_user, snapshot, keys, &user);
+	out->has_tenant = row_find(&table_tenant, snapshot, keys, &out->tenant);
+	UnregisterSnapshot(snapshot);
+
 	out->session_id = *session_id;
-	out->tenant_id = ledger_text(0, 1);
-	out->user_id = ledger_text(0, 2);
-	out->epoch = ledger_int8(0, 3);
-	out->tenant_epoch = ledger_int8(0, 4);
-	out->refreshed_at = ledger_time(0, 5);
-	out->expires_at = ledger_time(0, 6);
-	out->idle_expires_at = ledger_time(0, 7);
-	out->refresh_counter = ledger_int8(0, 8);
-	out->refresh_hash = bytea_column(9);
-	out->parent_hash = bytea_column(10);
-	out->refresh_salt = bytea_column(11);
-	out->claims = ledger_text(0, 12);
-	ended = DatumGetBool(ledger_datum(0, 13, &isnull));
-	policy = ledger_datum(0, 16, &isnull);
-	policy_read(isnull ? NULL : DatumGetJsonbP(policy), &out->policy);
-	if (!isnull)
-		out->policy.access_ttl = (int) Min((int64) out->policy.access_ttl, ledger_int8(0, 17));
-	out->state = session_state(now, ended, out->expires_at, out->idle_expires_at,
-							   out->epoch, ledger_int8(0, 14), out->tenant_epoch, ledger_int8(0, 15));
+	out->tenant_id = ledger_row_text(&out->row, SC_TENANT);
+	out->user_id = ledger_row_text(&out->row, SC_USER);
+	out->epoch = ledger_row_int8(&out->row, SC_EPOCH);
+	out->tenant_epoch = ledger_row_int8(&out->row, SC_TENANT_EPOCH);
+	out->refreshed_at = DatumGetTimestampTz(ledger_row_datum(&out->row, SC_REFRESHED, &isnull));
+	out->expires_at = DatumGetTimestampTz(ledger_row_datum(&out->row, SC_EXPIRES, &isnull));
+	out->idle_expires_at = DatumGetTimestampTz(ledger_row_datum(&out->row, SC_IDLE_EXPIRES, &isnull));
+	out->access_expires_at = DatumGetTimestampTz(ledger_row_datum(&out->row, SC_ACCESS_EXPIRES, &isnull));
+	out->refresh_counter = ledger_row_int8(&out->row, SC_COUNTER);
+	out->state = session_state(now, !ledger_row_is_null(&out->row, SC_ENDED_AT), out->expires_at, out->idle_expires_at,
+							   out->epoch, has_user ? ledger_row_int8(&user, UC_EPOCH) : 0,
+							   out->tenant_epoch, out->has_tenant ? ledger_row_int8(&out->tenant, TC_EPOCH) : 0);
 	return true;
 }
 
-static bytea *
-bytea_column(int column)
+void
+tenant_policy(const LedgerRow *tenant, Policy *out)
 {
 	bool		isnull;
-	Datum		value = ledger_datum(0, column, &isnull);
 
-	return isnull ? NULL : DatumGetByteaPCopy(value);
+	if (tenant == NULL)
+	{
+		policy_read(NULL, out);
+		return;
+	}
+	policy_read(DatumGetJsonbP(ledger_row_datum(tenant, TC_POLICY, &isnull)), out);
+	out->access_ttl = (int) Min((int64) out->access_ttl, tenant_ttl_max(tenant) / USECS_PER_SEC);
+}
+
+int64
+tenant_ttl_max(const LedgerRow *tenant)
+{
+	bool		isnull;
+
+	return interval_us(DatumGetIntervalP(ledger_row_datum(tenant, TC_ACCESS_TTL_MAX, &isnull)));
+}
+
+bytea *
+session_bytea(const SessionRow *session, int column)
+{
+	bool		isnull;
+	Datum		value = ledger_row_datum(&session->row, column, &isnull);
+
+	return isnull ? NULL : DatumGetByteaPP(value);
+}
+
+char *
+session_claims(const SessionRow *session)
+{
+	bool		isnull;
+	Datum		value = ledger_row_datum(&session->row, SC_CLAIMS, &isnull);
+	Jsonb	   *jsonb;
+
+	if (isnull)
+		return NULL;
+	jsonb = DatumGetJsonbP(value);
+	return JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 }
 
 PG_FUNCTION_INFO_V1(sessauth_session_state);

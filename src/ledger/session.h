@@ -8,6 +8,7 @@
 
 #include "ledger/ledger.h"
 #include "ledger/policy.h"
+#include "ledger/tables.h"
 
 typedef enum SessionState
 {
@@ -29,20 +30,29 @@ typedef struct SessionRow
 	TimestampTz refreshed_at;
 	TimestampTz expires_at;
 	TimestampTz idle_expires_at;
+	TimestampTz access_expires_at;
 	int64		refresh_counter;
-	bytea	   *refresh_hash;	/* NULL when null, as the next two */
-	bytea	   *parent_hash;
-	bytea	   *refresh_salt;
-	char	   *claims;			/* JSON, or NULL */
-	Policy		policy;			/* its access_ttl is bounded by what revocations are remembered for */
 	SessionState state;			/* at the time that was passed to session_read */
+	bool		has_tenant;
+	LedgerRow	tenant;			/* of its tenant, if has_tenant */
+	LedgerRow	row;			/* for what is seldom needed */
 } SessionRow;
 
 /*
  * Reads a session; with lock, also locks its row until the transaction ends.
- * False when there is none. Runs inside a frame; the strings are palloc'ed in the current context.
+ * False when there is none. Needs no frame; the strings are palloc'ed in the current context.
  */
 extern bool session_read(const pg_uuid_t *session_id, TimestampTz now, bool lock, SessionRow *out);
+
+/* Columns of the row: NULL when null. The claims as JSON. */
+extern bytea *session_bytea(const SessionRow *session, int column);
+extern char *session_claims(const SessionRow *session);
+
+/* The effective policy of a tenant's row (NULL: the tenant is gone); its access_ttl is bounded by what revocations are remembered for. */
+extern void tenant_policy(const LedgerRow *tenant, Policy *out);
+
+/* The longest lifetime of an access token that was ever in force there, in microseconds. */
+extern int64 tenant_ttl_max(const LedgerRow *tenant);
 
 /* The liveness rule. A zero user_epoch or tenant_epoch_now stands for a user or tenant that is gone. */
 extern SessionState session_state(TimestampTz now, bool ended, TimestampTz expires_at, TimestampTz idle_expires_at,

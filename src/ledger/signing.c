@@ -48,6 +48,7 @@ static struct
 
 static Datum create_key(SaAlg alg);
 static Datum change_key(FunctionCallInfo fcinfo, LedgerQuery *query);
+static bool is_fresh(void);
 static void forget_keys(Datum arg, Oid relid);
 static void wipe_keys(int code, Datum arg);
 static void drop_cached(void);
@@ -351,18 +352,44 @@ signing_refresh_key(void)
 }
 
 void
+signing_prepare(FunctionCallInfo fcinfo, bool refresh_key)
+{
+	LedgerCall	call;
+
+	ledger_check_library();
+	if (is_fresh() && (cache.has_refresh_key || !refresh_key))
+		return;
+	ledger_begin(&call, fcinfo);
+	signing_refresh();
+	if (refresh_key)
+		(void) signing_refresh_key();
+	ledger_end(&call);
+}
+
+uint64
+signing_changes(void)
+{
+	return cache.changes;
+}
+
+/* A key that was revoked since the last statement must count now. */
+static bool
+is_fresh(void)
+{
+	AcceptInvalidationMessages();
+	return cache.valid && cache.relid == get_relname_relid("signing_key", get_namespace_oid("sessauth", false));
+}
+
+void
 signing_refresh(void)
 {
 	static LedgerQuery query = {
 		"SELECT kid, public_jwk::text, revoked_at IS NOT NULL FROM sessauth.signing_key ORDER BY created_at DESC LIMIT 256"
 	};
-	Oid			relid = get_relname_relid("signing_key", get_namespace_oid("sessauth", false));
 	uint64		count;
 	uint64		changes;
 
-	/* A key that was revoked since the last statement must count now. */
-	AcceptInvalidationMessages();
-	if (cache.valid && cache.relid == relid)
+	if (is_fresh())
 		return;
 	if (!cache.registered)
 	{
@@ -370,7 +397,7 @@ signing_refresh(void)
 		on_proc_exit(wipe_keys, (Datum) 0);
 		cache.registered = true;
 	}
-	cache.relid = relid;
+	cache.relid = get_relname_relid("signing_key", get_namespace_oid("sessauth", false));
 	changes = cache.changes;
 	drop_cached();
 	count = ledger_run(&query, NULL, NULL);

@@ -11,6 +11,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
@@ -32,18 +33,15 @@ PG_FUNCTION_INFO_V1(sessauth_verify);
 Datum
 sessauth_verify(PG_FUNCTION_ARGS)
 {
-	LedgerCall	call;
 	Bearer		bearer = {.outcome = "cannot_tell"};
 
 	require_arg(fcinfo, 0, "access_token");
 	access_require(VERIFIERS, NULL);
 	if (!RecoveryInProgress())
 	{
-		ledger_begin(&call, fcinfo);
-		bearer_read(call.caller, VERIFIERS, PG_GETARG_TEXT_PP(0), &bearer);
+		bearer_read(fcinfo, GetUserId(), VERIFIERS, PG_GETARG_TEXT_PP(0), &bearer);
 		if (bearer.is_refresh)
 			bearer.outcome = "malformed";
-		ledger_end(&call);
 	}
 	return verify_answer(fcinfo, &bearer);
 }
@@ -69,7 +67,7 @@ sessauth_introspect(PG_FUNCTION_ARGS)
 				 errmsg("a standby cannot tell whether a token is active"),
 				 errhint("Ask the primary.")));
 	ledger_begin(&call, fcinfo);
-	bearer_read(call.caller, VERIFIERS, PG_GETARG_TEXT_PP(0), &bearer);
+	bearer_read(fcinfo, call.caller, VERIFIERS, PG_GETARG_TEXT_PP(0), &bearer);
 	answer = introspect_answer(&bearer);
 	ledger_end(&call);
 	return answer;
@@ -80,10 +78,10 @@ introspect_answer(const Bearer *bearer)
 {
 	static LedgerQuery inactive = {"SELECT '{\"active\": false}'::jsonb"};
 	static LedgerQuery active = {
-		"SELECT coalesce($1::jsonb, '{}') || jsonb_strip_nulls(jsonb_build_object('active', true, 'token_type', $2, 'iss', $3, 'aud', $4,"
+		"SELECT coalesce($1, '{}') || jsonb_strip_nulls(jsonb_build_object('active', true, 'token_type', $2, 'iss', $3, 'aud', $4,"
 		" 'sub', $5, 'client_id', $6, 'username', $5, 'exp', extract(epoch FROM $7)::bigint, 'iat', $8,"
 		" 'tid', $6, 'uid', $5, 'sid', $9, 'epoch', $10, 'tepoch', $11))",
-		11, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, UUIDOID, INT8OID, INT8OID}
+		11, {JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, UUIDOID, INT8OID, INT8OID}
 	};
 	Datum		values[11];
 	bool		nulls[11] = {false};
@@ -94,7 +92,7 @@ introspect_answer(const Bearer *bearer)
 	else
 	{
 		nulls[0] = bearer->claims == NULL;
-		values[0] = bearer->claims ? CStringGetTextDatum(bearer->claims) : (Datum) 0;
+		values[0] = JsonbPGetDatum(bearer->claims);
 		values[1] = CStringGetTextDatum(bearer->is_refresh ? "refresh_token" : "Bearer");
 		values[2] = CStringGetTextDatum(setting_issuer);
 		values[3] = CStringGetTextDatum(setting_audience);
@@ -132,8 +130,7 @@ verify_answer(FunctionCallInfo fcinfo, const Bearer *bearer)
 		values[4] = Int64GetDatum(bearer->session.epoch);
 		values[5] = TimestampTzGetDatum(bearer->expires_at);
 		nulls[6] = bearer->claims == NULL;
-		if (bearer->claims)
-			values[6] = DirectFunctionCall1(jsonb_in, CStringGetDatum(bearer->claims));
+		values[6] = JsonbPGetDatum(bearer->claims);
 	}
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }

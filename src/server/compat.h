@@ -5,6 +5,7 @@
 #ifndef SESSAUTH_SERVER_COMPAT_H
 #define SESSAUTH_SERVER_COMPAT_H
 
+#include "access/genam.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
@@ -69,6 +70,17 @@ compat_reserve_prefix(const char *prefix)
 #define compat_my_process() ((uint32) MyProc->pgprocno)
 #endif
 #define compat_latch_of(process) (&ProcGlobal->allProcs[process].procLatch)
+
+/* No ordering operators, no instrumentation. */
+static inline IndexScanDesc
+compat_index_beginscan(Relation table, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(table, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(table, index, snapshot, nkeys, 0);
+#endif
+}
 
 static inline bool
 compat_owns_database(Oid database, Oid role)
