@@ -69,8 +69,9 @@ ledger_begin(LedgerCall *call, FunctionCallInfo fcinfo)
 	SPI_connect();
 	MemoryContextSwitchTo(context);
 
-	call->is_trigger = CALLED_AS_TRIGGER(fcinfo);
-	if (!call->is_trigger)
+	/* A frame inside another, as a trigger's, belongs to the same action. */
+	call->is_inner = CALLED_AS_TRIGGER(fcinfo) || ledger_action.in_call;
+	if (!call->is_inner)
 	{
 		memset(&ledger_action, 0, sizeof(ledger_action));
 		ledger_action.in_call = true;
@@ -80,7 +81,7 @@ ledger_begin(LedgerCall *call, FunctionCallInfo fcinfo)
 void
 ledger_end(LedgerCall *call)
 {
-	if (!call->is_trigger)
+	if (!call->is_inner)
 		memset(&ledger_action, 0, sizeof(ledger_action));
 	SPI_finish();
 	AtEOXact_GUC(false, call->guc_level);

@@ -30,7 +30,7 @@ typedef struct LedgerCall
 	Oid			caller;			/* who called: GetUserId() before the switch */
 	int			sec_context;
 	int			guc_level;
-	bool		is_trigger;
+	bool		is_inner;		/* inside another call, or in a trigger */
 } LedgerCall;
 
 /* Throws ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE when the library was not preloaded. ledger_begin does it first. */

@@ -234,7 +234,7 @@ sub floor_revoke
 	my $hint = $notify ? q{, pg_notify('floor', '{"user": "user' || :u || '"}')} : '';
 	return { script => <<"END" };
 \\set u random(1, @{[USERS]})
-WITH x AS (UPDATE floor.tenant_user SET epoch = nextval('floor.epoch_seq') WHERE tenant_id = 'bench' AND user_id = 'user' || :u RETURNING *), e AS (INSERT INTO floor.event (kind, revokes, tenant_id, user_id, epoch, until, actor, reason) SELECT 'user_revoked', 'user', tenant_id, user_id, epoch, now() + '5 min', 'admin', 'benchmark' FROM x RETURNING event_id) SELECT event_id$hint FROM e;
+WITH x AS (UPDATE floor.tenant_user SET epoch = nextval('floor.epoch_seq') WHERE tenant_id = 'bench' AND user_id = 'user' || :u RETURNING *), e AS (INSERT INTO floor.event (kind, revokes, tenant_id, user_id, epoch, until, actor, reason, detail) SELECT 'user_revoked', 'user', tenant_id, user_id, epoch, now() + '5 min', 'admin', 'benchmark', jsonb_build_object('before', jsonb_build_object('epoch', epoch - 1), 'after', jsonb_build_object('epoch', epoch)) FROM x RETURNING event_id) SELECT event_id$hint FROM e;
 END
 }
 
