@@ -144,14 +144,17 @@ COMMENT ON TABLE sessauth.secret IS 'The link key and the refresh-token key, AES
 
 CREATE TABLE sessauth.access (
 	role_name	text NOT NULL,
+	role_id		oid,
 	access		text NOT NULL CHECK (access IN ('service', 'node', 'tenant_admin', 'auditor')),
 	tenant_id	text COLLATE "C",
 	granted_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
 	CHECK (access <> 'tenant_admin' OR tenant_id IS NOT NULL),
 	CHECK (access <> 'node' OR tenant_id IS NULL)
 );
-CREATE UNIQUE INDEX access_once ON sessauth.access (role_name, access, coalesce(tenant_id, ''));
-COMMENT ON TABLE sessauth.access IS 'Which role may do what; roles by name, so that a dump carries them';
+COMMENT ON TABLE sessauth.access IS 'Which role may do what';
+COMMENT ON COLUMN sessauth.access.role_name IS 'Carries the grant through a dump: roles of another cluster have other ids';
+COMMENT ON COLUMN sessauth.access.role_id IS
+	'The role itself: renamed it keeps its access, and a later role of its old name gets none. A restored ledger is bound by name when it becomes active';
 
 CREATE TABLE sessauth.mirror (
 	name		text PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9_.-]{1,63}$'),
@@ -170,7 +173,11 @@ SELECT pg_catalog.pg_extension_config_dump('sessauth.event', '');
 SELECT pg_catalog.pg_extension_config_dump('sessauth.event_default', '');
 SELECT pg_catalog.pg_extension_config_dump('sessauth.signing_key', '');
 SELECT pg_catalog.pg_extension_config_dump('sessauth.secret', '');
-SELECT pg_catalog.pg_extension_config_dump('sessauth.access', '');
+
+/* A grant whose role is gone or has another name must not come back as a grant to whoever bears that name elsewhere. */
+SELECT pg_catalog.pg_extension_config_dump('sessauth.access',
+	'WHERE NOT EXISTS (SELECT FROM sessauth.ledger_state)'
+	' OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role_id AND r.rolname = role_name)');
 SELECT pg_catalog.pg_extension_config_dump('sessauth.mirror', '');
 
 /* ---- this cluster only ---- */

@@ -2,46 +2,21 @@
  * access.c
  *		Who may do what.
  *
- * Grants are rows (role by name, access, tenant), so that a dump carries them;
- * the matching EXECUTE privileges are granted beside them, so that a role
- * without any access is stopped by PostgreSQL itself. What a row allows holds for every role
- * that has the privileges of the named one, as with any grant in PostgreSQL.
+ * Grants are rows (grants.c); the matching EXECUTE privileges are granted beside
+ * them, so that a role without any access is stopped by PostgreSQL itself.
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #include "ledger/identity.h"
 #include "ledger/ledger.h"
-
-typedef struct Grant
-{
-	char	   *role_name;
-	int			access;
-	char	   *tenant_id;		/* NULL: every tenant */
-} Grant;
-
-/* The rows of sessauth.access as this process last read them. */
-static struct
-{
-	bool		valid;
-	bool		registered;
-	uint64		changes;		/* invalidations seen so far */
-	Oid			relid;
-	MemoryContext context;
-	Grant	   *grants;
-	int			count;
-} cache;
 
 /* Which access may call what. PostgreSQL checks EXECUTE, the functions check the tenant. */
 static const struct
@@ -80,46 +55,9 @@ static const struct
 	ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 };
 
-static int	access_parse(const char *name);
 static char *role_arg(FunctionCallInfo fcinfo, int n);
-static void load_grants(void);
-static void forget_grants(Datum arg, Oid relid);
-static bool role_matches(const Grant *grant, Oid role);
 static void change_privileges(const char *verb, const char *direction, int accesses, const char *role);
 static void forbid(const char *tenant_id) compat_noreturn;
-
-bool
-access_allows(Oid role, int accesses, const char *tenant_id)
-{
-	if (superuser_arg(role))
-		return true;
-	load_grants();
-	for (int i = 0; i < cache.count; i++)
-	{
-		const Grant *grant = &cache.grants[i];
-
-		if ((grant->access & accesses) == 0)
-			continue;
-		if (tenant_id != NULL && grant->tenant_id != NULL && strcmp(grant->tenant_id, tenant_id) != 0)
-			continue;
-		if (role_matches(grant, role))
-			return true;
-	}
-	return false;
-}
-
-bool
-access_is_unlimited(Oid role, int accesses)
-{
-	if (superuser_arg(role))
-		return true;
-	load_grants();
-	for (int i = 0; i < cache.count; i++)
-		if ((cache.grants[i].access & accesses) != 0 && cache.grants[i].tenant_id == NULL &&
-			role_matches(&cache.grants[i], role))
-			return true;
-	return false;
-}
 
 void
 access_require(int accesses, const char *tenant_id)
@@ -178,20 +116,23 @@ PG_FUNCTION_INFO_V1(sessauth_grant_access);
 Datum
 sessauth_grant_access(PG_FUNCTION_ARGS)
 {
+	static LedgerQuery lock = {"LOCK TABLE sessauth.access IN SHARE ROW EXCLUSIVE MODE"};
 	static LedgerQuery insert = {
-		"INSERT INTO sessauth.access (role_name, access, tenant_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-		3, {TEXTOID, TEXTOID, TEXTOID}
+		"INSERT INTO sessauth.access (role_name, access, tenant_id, role_id) SELECT $1, $2, $3, $4 WHERE NOT EXISTS"
+		" (SELECT FROM sessauth.access WHERE role_id = $4 AND access = $2 AND tenant_id IS NOT DISTINCT FROM $3)",
+		4, {TEXTOID, TEXTOID, TEXTOID, OIDOID}
 	};
 	static LedgerQuery tenant = {"SELECT 1 FROM sessauth.tenant WHERE tenant_id = $1", 1, {TEXTOID}};
 	LedgerCall	call;
-	Datum		values[3];
-	bool		nulls[3] = {false, false, PG_ARGISNULL(2)};
+	Datum		values[4];
+	bool		nulls[4] = {false, false, PG_ARGISNULL(2), false};
 	char	   *role;
 	char	   *name;
 	int			access;
 
 	access_require_owner(fcinfo);
 	role = role_arg(fcinfo, 0);
+	values[3] = ObjectIdGetDatum(get_role_oid(role, false));
 	require_arg(fcinfo, 1, "access");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	access = access_parse(name);
@@ -214,6 +155,8 @@ sessauth_grant_access(PG_FUNCTION_ARGS)
 	ledger_activate();
 	if (!nulls[2] && ledger_run(&tenant, &values[2], NULL) == 0)
 		unknown_tenant(TextDatumGetCString(values[2]));
+	ledger_run(&lock, NULL, NULL);
+	access_follow_names();
 	ledger_run(&insert, values, nulls);
 	change_privileges("GRANT", "TO", access, role);
 	ledger_end(&call);
@@ -230,7 +173,9 @@ sessauth_revoke_access(PG_FUNCTION_ARGS)
 		"DELETE FROM sessauth.access WHERE role_name = $1 AND access = $2 AND tenant_id IS NOT DISTINCT FROM $3",
 		3, {TEXTOID, TEXTOID, TEXTOID}
 	};
-	static LedgerQuery rest = {"SELECT access FROM sessauth.access WHERE role_name = $1", 1, {TEXTOID}};
+	static LedgerQuery rest = {
+		"SELECT access FROM sessauth.access WHERE role_id = (SELECT oid FROM pg_roles WHERE rolname = $1)", 1, {TEXTOID}
+	};
 	LedgerCall	call;
 	Datum		values[3];
 	bool		nulls[3] = {false, false, PG_ARGISNULL(2)};
@@ -252,6 +197,7 @@ sessauth_revoke_access(PG_FUNCTION_ARGS)
 
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
+	access_follow_names();
 	deleted = ledger_run(&delete, values, nulls) > 0;
 
 	/* What another grant of the same role still needs is granted again. A role that was dropped has no privileges left. */
@@ -288,21 +234,22 @@ change_privileges(const char *verb, const char *direction, int accesses, const c
 	}
 }
 
-static int
-access_parse(const char *name)
+void
+access_withdraw(const char *table)
 {
-	if (strcmp(name, "service") == 0)
-		return ACCESS_SERVICE;
-	if (strcmp(name, "node") == 0)
-		return ACCESS_NODE;
-	if (strcmp(name, "tenant_admin") == 0)
-		return ACCESS_TENANT_ADMIN;
-	if (strcmp(name, "auditor") == 0)
-		return ACCESS_AUDITOR;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown access \"%s\"", name),
-			 errhint("Use service, node, tenant_admin or auditor.")));
+	static LedgerQuery query = {
+		"SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END"
+		" FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = $1::regclass AND a.grantee <> c.relowner", 1, {TEXTOID}
+	};
+	Datum		value = CStringGetTextDatum(table);
+	uint64		count = ledger_run(&query, &value, NULL);
+	char	  **strangers = palloc(sizeof(char *) * (count + 1));
+
+	for (uint64 i = 0; i < count; i++)
+		strangers[i] = ledger_text(i, 1);
+	for (uint64 i = 0; i < count; i++)
+		if (SPI_execute(psprintf("REVOKE ALL ON TABLE %s FROM %s", table, strangers[i]), false, 0) != SPI_OK_UTILITY)
+			elog(ERROR, "could not withdraw a privilege");
 }
 
 static char *
@@ -314,112 +261,4 @@ role_arg(FunctionCallInfo fcinfo, int n)
 	role = text_to_cstring(PG_GETARG_TEXT_PP(n));
 	(void) get_role_oid(role, false);
 	return role;
-}
-
-static bool
-role_matches(const Grant *grant, Oid role)
-{
-	Oid			granted = get_role_oid(grant->role_name, true);
-
-	return OidIsValid(granted) && has_privs_of_role(role, granted);
-}
-
-static void
-load_grants(void)
-{
-	static LedgerQuery query = {"SELECT role_name, access, tenant_id FROM sessauth.access"};
-	Oid			relid = get_relname_relid("access", get_namespace_oid("sessauth", false));
-	MemoryContext context;
-	MemoryContext old;
-	Grant	   *grants;
-	uint64		count;
-	uint64		changes;
-	Oid			save_user;
-	int			save_sec;
-	HeapTuple	class;
-	Oid			owner;
-
-	/* A change that committed since the last statement must count now. */
-	AcceptInvalidationMessages();
-	if (cache.valid && cache.relid == relid)
-		return;
-	if (!cache.registered)
-	{
-		CacheRegisterRelcacheCallback(forget_grants, (Datum) 0);
-		cache.registered = true;
-	}
-
-	class = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (!HeapTupleIsValid(class))
-		elog(ERROR, "table sessauth.access is missing");
-	owner = ((Form_pg_class) GETSTRUCT(class))->relowner;
-	ReleaseSysCache(class);
-
-	/* Reading the grants is not something the caller may do; an error's abort restores the user. */
-	GetUserIdAndSecContext(&save_user, &save_sec);
-	SetUserIdAndSecContext(owner, save_sec | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	SPI_connect();
-	cache.relid = relid;
-	changes = cache.changes;
-	context = AllocSetContextCreate(CurrentMemoryContext, "sessauth grants", ALLOCSET_SMALL_SIZES);
-	count = ledger_run(&query, NULL, NULL);
-	old = MemoryContextSwitchTo(context);
-	grants = palloc0(sizeof(Grant) * (count + 1));
-	for (uint64 i = 0; i < count; i++)
-	{
-		char	   *access = ledger_text(i, 2);
-
-		grants[i].role_name = ledger_text(i, 1);
-		grants[i].access = access_parse(access);
-		grants[i].tenant_id = ledger_text(i, 3);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextSetParent(context, TopMemoryContext);
-	SPI_finish();
-	SetUserIdAndSecContext(save_user, save_sec);
-
-	if (cache.context)
-		MemoryContextDelete(cache.context);
-	cache.context = context;
-	cache.grants = grants;
-	cache.count = (int) count;
-	cache.valid = cache.changes == changes; /* an invalidation may have arrived while we read */
-}
-
-static void
-forget_grants(Datum arg, Oid relid)
-{
-	if (relid == InvalidOid || relid == cache.relid)
-	{
-		cache.valid = false;
-		cache.changes++;
-	}
-}
-
-PG_FUNCTION_INFO_V1(sessauth_reads_all);
-
-/* reads_all() → boolean: the current user may read every tenant. For policies. */
-Datum
-sessauth_reads_all(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_BOOL(access_is_unlimited(GetUserId(), ACCESS_AUDITOR));
-}
-
-PG_FUNCTION_INFO_V1(sessauth_reads_tenants);
-
-/* reads_tenants() → text[]: the tenants that the current user may read. For policies. */
-Datum
-sessauth_reads_tenants(PG_FUNCTION_ARGS)
-{
-	Oid			role = GetUserId();
-	Datum	   *tenants;
-	int			count = 0;
-
-	load_grants();
-	tenants = palloc(sizeof(Datum) * (cache.count + 1));
-	for (int i = 0; i < cache.count; i++)
-		if ((cache.grants[i].access & (ACCESS_AUDITOR | ACCESS_TENANT_ADMIN)) && cache.grants[i].tenant_id &&
-			role_matches(&cache.grants[i], role))
-			tenants[count++] = CStringGetTextDatum(cache.grants[i].tenant_id);
-	PG_RETURN_ARRAYTYPE_P(construct_array(tenants, count, TEXTOID, -1, false, TYPALIGN_INT));
 }

@@ -122,6 +122,7 @@ ledger_activate(void)
 
 	if (ledger_is_active())
 		return;
+	access_bind_roles();
 	if (ledger_run(&insert, NULL, NULL) > 0)
 		history_create_months();
 }

@@ -35,6 +35,7 @@ history_prepare_partition(const char *table)
 	for (int i = 0; i < lengthof(partition_ddl); i++)
 		if (SPI_execute(psprintf(partition_ddl[i], table), false, 0) != SPI_OK_UTILITY)
 			elog(ERROR, "could not prepare a partition of the history");
+	access_withdraw(table);
 }
 
 void

@@ -97,12 +97,15 @@ typedef struct LedgerAction
 
 extern LedgerAction ledger_action;
 
-/* ---- access.c: who may do what ---- */
+/* ---- access.c, grants.c: who may do what ---- */
 
 #define ACCESS_SERVICE		0x01
 #define ACCESS_NODE			0x02
 #define ACCESS_TENANT_ADMIN 0x04
 #define ACCESS_AUDITOR		0x08
+
+/* ACCESS_... of its name; throws ERRCODE_INVALID_PARAMETER_VALUE. */
+extern int	access_parse(const char *name);
 
 /* True when the role has one of these accesses for this tenant (NULL: for any tenant at all). */
 extern bool access_allows(Oid role, int accesses, const char *tenant_id);
@@ -118,6 +121,15 @@ extern void access_require(int accesses, const char *tenant_id);
  * NULL: the call concerns every tenant. Throws ERRCODE_INSUFFICIENT_PRIVILEGE.
  */
 extern void access_require_own_tenant(const char *tenant_id);
+
+/* Binds the grants of a restored ledger to the roles of their names in this cluster. Runs inside a frame, before the ledger becomes active. */
+extern void access_bind_roles(void);
+
+/* Writes the present names of renamed roles into their grants, which a dump carries by name. Runs inside a frame. */
+extern void access_follow_names(void);
+
+/* Takes from everybody but its owner whatever default privileges gave on a new table; its name as SQL takes it. Runs inside a frame. */
+extern void access_withdraw(const char *table);
 
 /* Superusers and the extension's owner only. */
 extern void access_require_owner(FunctionCallInfo fcinfo);

@@ -12,6 +12,7 @@
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
+#include "ledger/ledger.h"
 #include "server/shmem.h"
 #include "server/wake.h"
 #include "worker/worker.h"
@@ -142,7 +143,7 @@ find_node(const char *mirror, const char *node, bool create)
 
 PG_FUNCTION_INFO_V1(sessauth_mirror_status);
 
-/* mirror_status() → rows: what the worker of this database last said of its mirrors. */
+/* mirror_status() → rows: what the worker of this database last said of its mirrors; none for who does not audit every tenant. */
 Datum
 sessauth_mirror_status(PG_FUNCTION_ARGS)
 {
@@ -150,6 +151,8 @@ sessauth_mirror_status(PG_FUNCTION_ARGS)
 	Tuplestorestate *rows = begin_rows(fcinfo, &desc);
 	MirrorStatus *copy = palloc(sizeof(shared->mirrors));
 
+	if (!access_is_unlimited(GetUserId(), ACCESS_AUDITOR))
+		return (Datum) 0;
 	LWLockAcquire(shared->lock, LW_SHARED);
 	memcpy(copy, shared->mirrors, sizeof(shared->mirrors));
 	LWLockRelease(shared->lock);
@@ -177,7 +180,7 @@ sessauth_mirror_status(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(sessauth_node_status);
 
-/* node_status() → rows: the nodes that the worker of this database knows. */
+/* node_status() → rows: the nodes that the worker of this database knows; none for who does not audit every tenant. */
 Datum
 sessauth_node_status(PG_FUNCTION_ARGS)
 {
@@ -185,6 +188,8 @@ sessauth_node_status(PG_FUNCTION_ARGS)
 	Tuplestorestate *rows = begin_rows(fcinfo, &desc);
 	NodeStatus *copy = palloc(sizeof(shared->nodes));
 
+	if (!access_is_unlimited(GetUserId(), ACCESS_AUDITOR))
+		return (Datum) 0;
 	LWLockAcquire(shared->lock, LW_SHARED);
 	memcpy(copy, shared->nodes, sizeof(shared->nodes));
 	LWLockRelease(shared->lock);
