@@ -28,7 +28,7 @@ typedef enum Told
 	TOLD_HIDDEN,				/* that it changed, but not what it is */
 	TOLD_WHEN_CHANGED,			/* names the row: the event has it in a column of its own */
 	TOLD_UNLESS_NEW,			/* a new row's is in a column of the event */
-	TOLD_NEVER					/* changes with every change */
+	TOLD_NEVER					/* changes with every change, or means nothing in another cluster */
 } Told;
 
 static Told told(const char *column);
@@ -105,6 +105,7 @@ told(const char *column)
 		{"created_at", TOLD_UNLESS_NEW},
 		{"granted_at", TOLD_UNLESS_NEW},
 		{"version", TOLD_NEVER},
+		{"role_id", TOLD_NEVER},
 		{"refresh_hash", TOLD_HIDDEN},
 		{"parent_hash", TOLD_HIDDEN},
 		{"refresh_salt", TOLD_HIDDEN},
