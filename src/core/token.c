@@ -49,7 +49,7 @@ static bool read_number(const json_t *payload, const char *name, int64_t max, in
 static bool has_text(const json_t *payload, const char *name);
 static bool is_text(const json_t *payload, const char *name, const char *expected);
 static SaTokenResult check_audience(const json_t *payload, const char *audience);
-static SaTokenResult check_times(const SaToken *token, int64_t nbf, const SaTokenRules *rules);
+static SaTokenResult check_times(const SaToken *token, const SaTokenRules *rules);
 static bool draft_is_sound(const SaTokenDraft *draft, const char *kid);
 static bool text_fits(const char *text, size_t max);
 static size_t encode_header(SaAlg alg, const char *kid, char *out, size_t outsize);
@@ -233,7 +233,6 @@ read_payload(const Parts *parts, const SaTokenRules *rules, SaToken *out)
 static SaTokenResult
 read_claims(const json_t *payload, const SaTokenRules *rules, SaToken *out)
 {
-	int64_t		nbf = 0;
 	SaTokenResult audience;
 
 	if (!read_text(payload, "tid", out->tid, SA_TENANT_ID_MAX) ||
@@ -243,7 +242,7 @@ read_claims(const json_t *payload, const SaTokenRules *rules, SaToken *out)
 		!read_number(payload, "tepoch", INT64_MAX, &out->tepoch) ||
 		!read_number(payload, "iat", TIME_MAX, &out->iat) ||
 		!read_number(payload, "exp", TIME_MAX, &out->exp) ||
-		(json_object_get(payload, "nbf") != NULL && !read_number(payload, "nbf", TIME_MAX, &nbf)) ||
+		(json_object_get(payload, "nbf") != NULL && !read_number(payload, "nbf", TIME_MAX, &out->nbf)) ||
 		!is_text(payload, "sub", out->uid) ||
 		!has_text(payload, "client_id") ||
 		!has_text(payload, "jti") ||
@@ -255,7 +254,7 @@ read_claims(const json_t *payload, const SaTokenRules *rules, SaToken *out)
 		return SA_TOKEN_MALFORMED;
 	if (audience != SA_TOKEN_OK || !is_text(payload, "iss", rules->issuer))
 		return SA_TOKEN_WRONG_ISSUER;
-	return check_times(out, nbf, rules);
+	return check_times(out, rules);
 }
 
 /* A member that is clean text of 1 to max bytes. */
@@ -336,13 +335,13 @@ check_audience(const json_t *payload, const char *audience)
 
 /* Written so that nothing can overflow: times are at most TIME_MAX, and now and leeway are not negative. */
 static SaTokenResult
-check_times(const SaToken *token, int64_t nbf, const SaTokenRules *rules)
+check_times(const SaToken *token, const SaTokenRules *rules)
 {
 	int64_t		leeway = rules->leeway > 0 ? rules->leeway : 0;
 
 	if (rules->now < 0)
 		return SA_TOKEN_OK;
-	if (token->iat - leeway > rules->now || nbf - leeway > rules->now)
+	if (token->iat - leeway > rules->now || token->nbf - leeway > rules->now)
 		return SA_TOKEN_NOT_YET_VALID;
 	if (token->exp <= rules->now - leeway)
 		return SA_TOKEN_EXPIRED;

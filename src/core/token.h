@@ -52,6 +52,7 @@ typedef struct SaToken
 	int64_t		tepoch;
 	int64_t		iat;
 	int64_t		exp;
+	int64_t		nbf;			/* 0 when the token has none */
 	char	   *claims;			/* the caller's own claims as a JSON object, malloc'ed, or NULL; freed by sa_token_free */
 } SaToken;
 

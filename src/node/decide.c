@@ -110,6 +110,7 @@ judge(SessauthNode *node, const SaToken *token, SessauthDecision *out)
 	bool		revoked;
 	int64_t		end;
 	int64_t		horizon;
+	int64_t		begin = token->iat > token->nbf ? token->iat : token->nbf;
 	LedgerClock ledger;
 	int64_t		now;
 
@@ -148,7 +149,7 @@ judge(SessauthNode *node, const SaToken *token, SessauthDecision *out)
 		return SESSAUTH_EXPIRED;
 
 	/* Whole seconds: a token of this very second is not from the future. */
-	if (ledger.has_upper && token->iat > (now + ledger.upper) / 1000000 + 1 + node->leeway)
+	if (ledger.has_upper && begin > (now + ledger.upper) / 1000000 + 1 + node->leeway)
 		return SESSAUTH_NOT_YET_VALID;
 	if (ledger.has_lower && now < end)
 		return SESSAUTH_ACTIVE;
