@@ -18,7 +18,8 @@ pg_major() {
 
 # Prints the Debian packages that are needed, one a line. postgresql-server-dev
 # brings pgxs and libpq; perl brings prove and HTTP::Tiny. Not in the list, and on
-# purpose: nodejs and npm, which other vendors package in conflict with Debian.
+# purpose: nodejs and npm, which other vendors package in conflict with Debian; test/t/jose.t
+# says so when they are missing.
 deps_wanted() {
 	local major
 	major=$(pg_major)
@@ -97,4 +98,11 @@ deps_look_for_programs() {
 		echo >&2
 		exit 1
 	fi
+}
+
+# deps_jose DIRECTORY: the pinned npm packages of test/jose, into a copy of that directory. When npm
+# cannot get them, its complaint stays in npm.log beside them, and test/t/jose.t fails with it.
+deps_jose() {
+	command -v node >/dev/null && command -v npm >/dev/null || return 0
+	(cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --prefer-offline) >"$1/npm.log" 2>&1 </dev/null || true
 }
