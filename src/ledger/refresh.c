@@ -120,7 +120,7 @@ refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text 
 
 	if (token->counter + 1 == (uint64) session.refresh_counter && hash_is(session_bytea(&session, SC_PARENT_HASH), hash) &&
 		session_bytea(&session, SC_SALT) != NULL &&
-		now < session.refreshed_at + (int64) policy.refresh_grace * USECS_PER_SEC)
+		Max(now - session.refreshed_at, 0) < (int64) policy.refresh_grace * USECS_PER_SEC)
 	{
 		answer_again(&session, &policy, token, key, now, answer);
 		return "ok";
