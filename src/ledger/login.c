@@ -42,6 +42,7 @@ static char *claims_arg(FunctionCallInfo fcinfo, int n);
 static void read_epochs(const char *tenant_id, const char *user_id, Epochs *out);
 static void create_user(const char *tenant_id, const char *user_id, Epochs *epochs);
 static bool make_room(const char *tenant_id, const char *user_id, TimestampTz now, Epochs *epochs, Datum *evicted);
+static Datum session_ids(uint64 count);
 static void insert_session(FunctionCallInfo fcinfo, const char *tenant_id, const char *user_id, const Epochs *epochs,
 						   const char *claims, TimestampTz now, SessionAnswer *answer);
 
@@ -138,14 +139,15 @@ make_room(const char *tenant_id, const char *user_id, TimestampTz now, Epochs *e
 		" AND expires_at > $5 AND idle_expires_at > $5 ORDER BY created_at, session_id",
 		5, {TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	};
+	/* One that is ended by somebody else while we wait for its row makes room, too, but was not evicted. */
 	static LedgerQuery evict = {
 		"UPDATE sessauth.session SET ended_at = sessauth.ledger_time(), end_reason = 'evicted by a newer login'"
-		" WHERE session_id = ANY ($1) AND ended_at IS NULL", 1, {UUIDARRAYOID}
+		" WHERE session_id IN (SELECT session_id FROM sessauth.session WHERE session_id = ANY ($1) AND ended_at IS NULL"
+		"  ORDER BY session_id FOR UPDATE) RETURNING session_id", 1, {UUIDARRAYOID}
 	};
 	Datum		values[5] = {CStringGetTextDatum(tenant_id), CStringGetTextDatum(user_id)};
-	Datum	   *victims;
+	Datum		victims;
 	uint64		count;
-	uint64		excess;
 
 	ledger_run(&lock, values, NULL);
 	read_epochs(tenant_id, user_id, epochs);	/* another login or a revocation may have committed while we waited */
@@ -160,21 +162,30 @@ make_room(const char *tenant_id, const char *user_id, TimestampTz now, Epochs *e
 	if (epochs->policy.on_limit == ON_LIMIT_REJECT)
 		return false;
 
-	excess = count - epochs->policy.max_sessions + 1;
-	victims = palloc(sizeof(Datum) * excess);
-	for (uint64 i = 0; i < excess; i++)
-	{
-		pg_uuid_t  *victim = palloc(sizeof(pg_uuid_t));
-		bool		isnull;
-
-		*victim = *DatumGetUUIDP(ledger_datum(i, 1, &isnull));
-		victims[i] = UUIDPGetDatum(victim);
-	}
-	*evicted = PointerGetDatum(construct_array(victims, (int) excess, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+	victims = session_ids(count - epochs->policy.max_sessions + 1);
 	ledger_action.kind = "session_evicted";
-	ledger_run(&evict, evicted, NULL);
+	count = ledger_run(&evict, &victims, NULL);
+	if (count > 0)
+		*evicted = session_ids(count);
 	ledger_action.kind = NULL;
 	return true;
+}
+
+/* The first column of the first so many rows of the last statement, as an array. */
+static Datum
+session_ids(uint64 count)
+{
+	Datum	   *ids = palloc(sizeof(Datum) * count);
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+		bool		isnull;
+
+		*id = *DatumGetUUIDP(ledger_datum(i, 1, &isnull));
+		ids[i] = UUIDPGetDatum(id);
+	}
+	return PointerGetDatum(construct_array(ids, (int) count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 }
 
 static void

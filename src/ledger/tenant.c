@@ -83,7 +83,10 @@ sessauth_drop_tenant(PG_FUNCTION_ARGS)
 {
 	static LedgerQuery tenant = {"DELETE FROM sessauth.tenant WHERE tenant_id = $1", 1, {TEXTOID}};
 	static LedgerQuery users = {"DELETE FROM sessauth.tenant_user WHERE tenant_id = $1", 1, {TEXTOID}};
-	static LedgerQuery sessions = {"DELETE FROM sessauth.session WHERE tenant_id = $1", 1, {TEXTOID}};
+	static LedgerQuery sessions = {		/* in the order in which everybody locks sessions */
+		"DELETE FROM sessauth.session WHERE session_id IN"
+		" (SELECT session_id FROM sessauth.session WHERE tenant_id = $1 ORDER BY session_id FOR UPDATE)", 1, {TEXTOID}
+	};
 	LedgerCall	call;
 	char	   *tenant_id;
 	Datum		value;
