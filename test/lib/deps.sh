@@ -26,7 +26,7 @@ deps_wanted() {
 	printf '%s\n' \
 		gcc libc6-dev make pkg-config \
 		"postgresql-$major" "postgresql-server-dev-$major" "postgresql-$major-pgtap" \
-		redis-server \
+		redis-server pgbouncer \
 		libhiredis-dev libevent-dev libjansson-dev libssl-dev libpq-dev \
 		perl libipc-run-perl libdbd-pg-perl
 }
@@ -86,7 +86,7 @@ deps_missing() {
 
 deps_look_for_programs() {
 	local program missing=
-	for program in gcc make pkg-config "${PG_CONFIG:-pg_config}" redis-server perl prove; do
+	for program in gcc make pkg-config "${PG_CONFIG:-pg_config}" redis-server pgbouncer perl prove; do
 		command -v "$program" >/dev/null || missing+=" $program"
 	done
 	for program in IPC::Run DBD::Pg HTTP::Tiny; do
