@@ -47,10 +47,19 @@ typedef enum RoundResult
 #define RETRY_MAX_MS		10000
 #define RETRY_LOCKED_MS		20
 
+/*
+ * How soon one round may follow another that gave numbers. Rounds share processors and the log's flush with the commits that
+ * ask for them; in a storm of revocations fewer and larger rounds leave more of both to the commits.
+ */
+#define PACE_MS				1
+#define STORM_PACE_MS		4
+#define STORM				3000	/* revocations a second */
+
 static WorkerSlot *slot;
 static SlotState leave_as = SLOT_FAILED;
 static bool settings_changed = true;
 static bool extension_seen = false; /* by the last round */
+static int64 numbered = 0;			/* revocations, by the last round */
 
 static void enter(int index);
 static void leave(int code, Datum arg);
@@ -65,6 +74,7 @@ static void tell_other_version(void);
 static void recover(const char *what, char told[256]);
 static RoundResult raise_access_ttl(void);
 static void raise_clock(void);
+static TimestampTz pace(TimestampTz began);
 static bool wait_for_something(TimestampTz until);
 
 void
@@ -72,6 +82,7 @@ sessauth_worker_main(Datum arg)
 {
 	MemoryContext round_context;
 	TimestampTz next_round = 0;
+	TimestampTz earliest_round = 0;
 	bool		woken = true;
 	int			failures = 0;
 	RoundResult result = ROUND_DONE;
@@ -97,7 +108,7 @@ sessauth_worker_main(Datum arg)
 
 		mirrors_advance(now);
 		if (now >= next_round || (woken && result == ROUND_DORMANT) ||
-			(result == ROUND_DONE && (woken || mirrors_need_transaction())))
+			(result == ROUND_DONE && ((woken && now >= earliest_round) || mirrors_need_transaction())))
 		{
 			woken = false;
 			result = run_round();
@@ -105,17 +116,30 @@ sessauth_worker_main(Datum arg)
 			next_round = TimestampTzPlusMilliseconds(now, result == ROUND_FAILED ? Min(RETRY_FIRST_MS << failures, RETRY_MAX_MS) :
 													 result == ROUND_OTHER_VERSION ? RETRY_MAX_MS :
 													 result == ROUND_LOCKED ? RETRY_LOCKED_MS : SAFETY_ROUND_MS);
+			earliest_round = pace(now);
 			mirrors_send(GetCurrentTimestamp());
 			mirrors_advance(GetCurrentTimestamp());
 		}
 		mirrors_show();
-		woken |= wait_for_something(Min(next_round, mirrors_next_event(now)));
+		woken |= wait_for_something(Min(woken && result == ROUND_DONE ? Min(next_round, earliest_round) : next_round,
+										mirrors_next_event(now)));
 	}
 
 	if (result == ROUND_NO_EXTENSION)
 		leave_as = SLOT_ABSENT;
 	mirrors_close();
 	proc_exit(0);
+}
+
+/* When the round after the one that began now may begin. */
+static TimestampTz
+pace(TimestampTz began)
+{
+	static TimestampTz before = 0;
+	bool		storm = numbered > 1 && numbered * USECS_PER_SEC > (began - before) * STORM;
+
+	before = began;
+	return numbered == 0 ? began : TimestampTzPlusMilliseconds(began, storm ? STORM_PACE_MS : PACE_MS);
 }
 
 /* From here on a commit in this database finds us. */
@@ -255,6 +279,7 @@ transaction(void)
 	LedgerState state;
 	RoundResult result = ROUND_DONE;
 
+	numbered = 0;
 	switch (worker_tx_begin())
 	{
 		case WORKER_TX_ABSENT:
@@ -275,7 +300,7 @@ transaction(void)
 	{
 		if (settings_changed)
 			raise_clock();
-		number_new_events(&state);
+		numbered = number_new_events(&state);
 		find_low(&state);
 		mirrors_load();
 		mirrors_plan(&state);
