@@ -222,10 +222,10 @@ CREATE TABLE sessauth.mirror_state (
 	name		text PRIMARY KEY,
 	generation	uuid,
 	seen		pg_snapshot,
-	run_id		text,
+	place		text,
 	synced_at	timestamptz
 );
 COMMENT ON TABLE sessauth.mirror_state IS 'How far each mirror has been brought; a null snapshot asks for a full sync, and a mirror without a row (its ledger is a restored or cloned copy) is disabled until activate()';
 COMMENT ON COLUMN sessauth.mirror_state.seen IS 'Snapshot up to which session events have reached the mirror';
-COMMENT ON COLUMN sessauth.mirror_state.run_id IS 'The life of the Redis process that this is about: another one may have lost something';
+COMMENT ON COLUMN sessauth.mirror_state.place IS 'The life of the Redis process, the database and the prefix that this is about: another one has other keys, or may have lost some';
 COMMENT ON COLUMN sessauth.mirror_state.synced_at IS 'When the last full sync ended; null while one is needed';

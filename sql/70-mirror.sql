@@ -3,7 +3,7 @@
 CREATE FUNCTION sessauth.add_mirror(name text, url text, password_file text DEFAULT NULL) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_add_mirror';
 COMMENT ON FUNCTION sessauth.add_mirror(text, text, text) IS
-	'Makes a Redis server a mirror: redis://[user@]host[:port][/db] or unix:///path[?db=n]; throws 22023, 42710, F0000';
+	'Makes a Redis server a mirror: redis://[user@]host[:port][/db], rediss:// for TLS (options cacert, cert and key name PEM files), or unix:///path[?db=n]; option prefix is put before every key name; throws 22023, 42710, F0000';
 
 CREATE FUNCTION sessauth.remove_mirror(name text) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_remove_mirror';

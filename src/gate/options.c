@@ -16,7 +16,7 @@
 
 typedef enum Target
 {
-	LISTEN, REDIS, REDIS_PASSWORD_FILE, PG, MAX_STALENESS, NODE, ISSUER, AUDIENCE, LEEWAY, JWKS, LINK_KEY_FILE, PREFIX
+	LISTEN, REDIS, REDIS_PASSWORD_FILE, PG, MAX_STALENESS, NODE, ISSUER, AUDIENCE, LEEWAY, JWKS, LINK_KEY_FILE
 } Target;
 
 static const struct
@@ -26,7 +26,7 @@ static const struct
 	const char *what;
 }			flags[] = {
 	{"--listen", LISTEN, "host:port to serve HTTP on (127.0.0.1:8600; port 0: any free one)"},
-	{"--redis", REDIS, "redis://[user@]host[:port][/db] or unix:///path[?db=n]"},
+	{"--redis", REDIS, "redis://[user@]host[:port][/db], rediss://... (TLS) or unix:///path; ?prefix=, cacert=, cert=, key="},
 	{"--redis-password-file", REDIS_PASSWORD_FILE, "file with the password, not readable by others"},
 	{"--pg", PG, "conninfo of a PostgreSQL role with access \"node\": gives the keys"},
 	{"--max-staleness", MAX_STALENESS, "how old the proof of knowing everything may be (5s)"},
@@ -36,7 +36,6 @@ static const struct
 	{"--leeway", LEEWAY, "stretches iat and exp (0s)"},
 	{"--jwks", JWKS, "file with the public keys, instead of --pg"},
 	{"--link-key-file", LINK_KEY_FILE, "file with the link key, instead of --pg"},
-	{"--prefix", PREFIX, "of all keys in Redis"},
 };
 
 #define FLAG_COUNT (sizeof(flags) / sizeof(flags[0]))
@@ -160,9 +159,6 @@ set(GateOptions *out, size_t i, const char *value)
 			return true;
 		case LINK_KEY_FILE:
 			out->node.link_key_file = value;
-			return true;
-		case PREFIX:
-			out->node.prefix = value;
 			return true;
 	}
 	return false;

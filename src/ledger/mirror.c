@@ -56,7 +56,8 @@ sessauth_add_mirror(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid URL of a mirror"),
 				 errdetail("The URL was refused: %s.", why),
-				 errhint("Use redis://[user@]host[:port][/db] or unix:///path[?db=n]; a password goes into a file, named by password_file.")));
+				 errhint("Use redis://[user@]host[:port][/db], rediss:// for TLS, or unix:///path[?db=n], with the options prefix, cacert, cert and key"
+						 " behind a question mark; a password goes into a file, named by password_file.")));
 	if (!PG_ARGISNULL(2) && text_to_cstring(PG_GETARG_TEXT_PP(2))[0] != '/')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -50,9 +50,9 @@ follower_start(SessauthNode *node)
 		return false;
 	follower->node = node;
 	follower->pipe[0] = follower->pipe[1] = -1;
-	sa_name_stream(node->prefix, follower->stream_key);
-	sa_name_nodes(node->prefix, follower->nodes_key);
-	sa_name_answers(node->prefix, follower->answers_key);
+	sa_name_stream(node->redis.prefix, follower->stream_key);
+	sa_name_nodes(node->redis.prefix, follower->nodes_key);
+	sa_name_answers(node->redis.prefix, follower->answers_key);
 	node->follower = follower;
 	if (pipe2(follower->pipe, O_CLOEXEC | O_NONBLOCK) != 0)
 		return false;

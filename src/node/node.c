@@ -80,7 +80,6 @@ sessauth_close(SessauthNode *node)
 	pthread_rwlock_destroy(&node->lock);
 	free(node->redis_url);
 	free(node->redis_password_file);
-	free(node->prefix);
 	free(node->pg_conninfo);
 	free(node->jwks_file);
 	free(node->link_key_file);
@@ -282,8 +281,6 @@ check_options(SessauthNode *node, const SessauthOptions *options)
 		return "invalid PostgreSQL conninfo";
 	if (options->name && !sa_node_name_valid(options->name, strlen(options->name)))
 		return "invalid node name: use 1 to 64 of A-Z a-z 0-9 - . _ : @";
-	if (options->prefix == NULL || !sa_prefix_valid(options->prefix))
-		return "invalid prefix";
 	if (options->max_staleness_ms < 100 || options->max_staleness_ms > 3600000)
 		return "max_staleness must be from 100 ms to 1 h";
 	if (options->leeway_s < 0 || options->leeway_s > 300)
@@ -302,7 +299,6 @@ copy_options(SessauthNode *node, const SessauthOptions *options)
 
 	node->redis_url = copy(options->redis_url, &ok);
 	node->redis_password_file = copy(options->redis_password_file, &ok);
-	node->prefix = copy(options->prefix, &ok);
 	node->pg_conninfo = copy(options->pg_conninfo, &ok);
 	node->jwks_file = copy(options->jwks_file, &ok);
 	node->link_key_file = copy(options->link_key_file, &ok);

@@ -51,7 +51,6 @@ struct SessauthNode
 	char	   *redis_url;
 	SaRedisUrl	redis;
 	char	   *redis_password_file;
-	char	   *prefix;
 	char	   *pg_conninfo;
 	char	   *jwks_file;
 	char	   *link_key_file;

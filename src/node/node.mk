@@ -7,7 +7,7 @@ NODE_SO      = libsessauth.so
 NODE_SONAME  = $(NODE_SO).0
 NODE_CFLAGS  = -std=gnu11 -O2 -g -Wall -Wextra -fPIC -fvisibility=hidden -fstack-protector-strong -pthread -Isrc \
                -D_GNU_SOURCE -DSESSAUTH_VERSION='"$(EXTVERSION)"' -I$(includedir) $(NODE_EXTRA_CFLAGS)
-NODE_LIBS    = -levent_core -lhiredis -ljansson -lpq -lcrypto -pthread
+NODE_LIBS    = -levent_core -lhiredis -ljansson -lpq -lssl -lcrypto -pthread
 NODE_OBJS    = $(patsubst src/%.c,$(NODE_DIR)/%.o,$(wildcard src/core/*.c src/node/*.c))
 GATE_OBJS    = $(patsubst src/%.c,$(NODE_DIR)/%.o,$(wildcard src/gate/*.c))
 NODE_HEADERS = $(wildcard src/core/*.h src/node/*.h src/gate/*.h)

@@ -8,20 +8,14 @@
  */
 #include "node/redis_link.h"
 
-#include <errno.h>
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#include "node/redis_socket.h"
 
 #define CONNECT_TIMEOUT_MS	2000
 #define WAITING_MAX			16		/* replies under way at once: the follower needs a handful */
@@ -34,7 +28,8 @@ struct RedisLink
 	const SaRedisUrl *url;
 	const char *password_file;
 	RedisEvents events;
-	struct bufferevent *bev;
+	RedisSocket socket;
+	bool		secured;		/* connected, and TLS (if any) agreed on */
 	struct event *timer;		/* of the oldest command, or of the connect */
 	redisReader *reader;
 	size_t		reply_bytes;	/* read since the last whole reply */
@@ -42,7 +37,6 @@ struct RedisLink
 	redisReplyObjectFunctions functions;
 	redisReplyObjectFunctions *defaults;
 #endif
-	unsigned int attempt;		/* goes through the addresses of the host */
 	bool		up;
 	bool		password_sent;	/* and not answered yet */
 	int			login_left;		/* replies until it is up */
@@ -58,9 +52,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg);
 static bool make_reader(RedisLink *link);
 static void close_link(RedisLink *link);
 static void fail(RedisLink *link, const char *why, const char *detail);
-static bool open_socket(RedisLink *link);
-static int	resolve(const SaRedisUrl *url, struct addrinfo **addresses);
-static bool connect_to(RedisLink *link, int family, const struct sockaddr *address, socklen_t len);
+static void secure(RedisLink *link);
+static bool take(RedisLink *link, const char *bytes, size_t n);
 static void log_in(RedisLink *link);
 static bool send_command(RedisLink *link, RedisReplied replied, int timeout_ms, int argc, const SaField *argv);
 static void login_replied(RedisLink *link, const redisReply *reply);
@@ -113,9 +106,8 @@ redis_link_connect(RedisLink *link)
 		return;
 	}
 	arm(link, CONNECT_TIMEOUT_MS);
-	if (!open_socket(link))
-		return;					/* it has failed */
-	bufferevent_enable(link->bev, EV_READ | EV_WRITE);
+	if (!socket_open(&link->socket, link->base, link->url, on_read, on_event, link))
+		fail(link, link->socket.error, NULL);
 }
 
 #if HIREDIS_MAJOR < 1
@@ -148,95 +140,40 @@ make_reader(RedisLink *link)
 	return true;
 }
 
-static bool
-open_socket(RedisLink *link)
-{
-	struct sockaddr_un un = {0};
-	struct addrinfo *addresses = NULL;
-	struct addrinfo *address;
-	bool		connecting;
-	int			rc;
-
-	if (link->url->is_unix)
-	{
-		un.sun_family = AF_UNIX;
-		memcpy(un.sun_path, link->url->host, strlen(link->url->host));
-		return connect_to(link, AF_UNIX, (struct sockaddr *) &un, sizeof(un));
-	}
-	rc = resolve(link->url, &addresses);
-	if (rc != 0)
-	{
-		fail(link, "could not resolve the host name", gai_strerror(rc));
-		return false;
-	}
-	address = addresses;
-	for (unsigned int i = 0; i < link->attempt; i++)
-		address = address->ai_next ? address->ai_next : addresses;
-	link->attempt = address->ai_next ? link->attempt + 1 : 0;	/* until one works */
-	connecting = connect_to(link, address->ai_family, address->ai_addr, address->ai_addrlen);
-	freeaddrinfo(addresses);
-	return connecting;
-}
-
-/* A numeric address needs no resolver, which could block. */
-static int
-resolve(const SaRedisUrl *url, struct addrinfo **addresses)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_NUMERICHOST};
-	int			rc = getaddrinfo(url->host, url->port, &hints, addresses);
-
-	if (rc != EAI_NONAME)
-		return rc;
-	hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
-	return getaddrinfo(url->host, url->port, &hints, addresses);
-}
-
-/* With a socket of our own, because libevent's would be inherited by programs that the process starts. */
-static bool
-connect_to(RedisLink *link, int family, const struct sockaddr *address, socklen_t len)
-{
-	int			fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int			one = 1;
-
-	if (fd < 0)
-	{
-		fail(link, "could not open a socket", strerror(errno));
-		return false;
-	}
-	if (family != AF_UNIX)
-	{
-		(void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		(void) setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-	}
-	link->bev = bufferevent_socket_new(link->base, fd, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
-	if (link->bev == NULL)
-	{
-		close(fd);
-		fail(link, "out of memory", NULL);
-		return false;
-	}
-	bufferevent_setcb(link->bev, on_read, NULL, on_event, link);
-	if (bufferevent_socket_connect(link->bev, address, (int) len) != 0)
-	{
-		fail(link, "could not connect", strerror(errno));
-		return false;
-	}
-	return true;
-}
-
 static void
 on_event(struct bufferevent *bev, short what, void *arg)
 {
 	RedisLink  *link = arg;
+	const char *error = evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR());
+	const char *words;
 
 	(void) bev;
 
 	if (what & BEV_EVENT_CONNECTED)
-		log_in(link);
+		secure(link);
 	else if (what & BEV_EVENT_EOF)
 		fail(link, "the server closed the connection", NULL);
+	else if ((what & BEV_EVENT_ERROR) && link->secured && (words = socket_last_words(&link->socket)) != NULL)
+		fail(link, words, NULL);
 	else if (what & BEV_EVENT_ERROR)
-		fail(link, link->up ? "the connection broke" : "could not connect", evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+		fail(link, link->up ? "the connection broke" : "could not connect", error);
+}
+
+static void
+secure(RedisLink *link)
+{
+	switch (socket_secure(&link->socket))
+	{
+		case SOCKET_DONE:
+			link->secured = true;
+			log_in(link);
+			break;
+		case SOCKET_FAILED:
+			fail(link, link->socket.error, NULL);
+			break;
+		case SOCKET_WAIT:
+			break;
+	}
 }
 
 static void
@@ -286,7 +223,7 @@ login_replied(RedisLink *link, const redisReply *reply)
 	if (--link->login_left > 0)
 		return;
 	link->up = true;
-	link->attempt = 0;
+	link->socket.attempt = 0;
 	link->events.up(link->events.arg, link);
 }
 
@@ -306,7 +243,7 @@ send_command(RedisLink *link, RedisReplied replied, int timeout_ms, int argc, co
 	int			slot = (link->first + link->count) % WAITING_MAX;
 	bool		sent;
 
-	if (link->bev == NULL || link->count == WAITING_MAX || argc > 16)
+	if (link->socket.bev == NULL || link->count == WAITING_MAX || argc > 16)
 		return false;
 	for (int i = 0; i < argc; i++)
 	{
@@ -316,11 +253,15 @@ send_command(RedisLink *link, RedisReplied replied, int timeout_ms, int argc, co
 	len = redisFormatCommandArgv(&formatted, argc, args, lens);
 	if (len < 0)
 		return false;
-	sent = bufferevent_write(link->bev, formatted, (size_t) len) == 0;
+	sent = socket_write(&link->socket, formatted, (size_t) len);
 	sa_wipe(formatted, (size_t) len);	/* it may hold the password */
 	redisFreeCommand(formatted);
 	if (!sent)
+	{
+		/* Half of it may be on its way. */
+		fail(link, "out of memory", NULL);
 		return false;
+	}
 	link->waiting[slot] = replied;
 	link->timeouts[slot] = timeout_ms;
 	if (link->count++ == 0)
@@ -332,51 +273,72 @@ static void
 on_read(struct bufferevent *bev, void *arg)
 {
 	RedisLink  *link = arg;
-	struct evbuffer *input = bufferevent_get_input(bev);
 	char		bytes[64 * 1024];
-	int			n;
+	size_t		n;
 
-	while (link->bev == bev && (n = evbuffer_remove(input, bytes, sizeof(bytes))) > 0)
+	if (!link->secured)
+		secure(link);
+	while (link->socket.bev == bev && link->secured)
 	{
-		link->reply_bytes += (size_t) n;
-		if (link->reply_bytes > REPLY_BYTES_MAX || redisReaderFeed(link->reader, bytes, (size_t) n) != REDIS_OK)
+		switch (socket_read(&link->socket, bytes, sizeof(bytes), &n))
+		{
+			case SOCKET_WAIT:
+				return;
+			case SOCKET_FAILED:
+				fail(link, link->socket.error, NULL);
+				return;
+			case SOCKET_DONE:
+				if (!take(link, bytes, n))
+					return;
+				break;
+		}
+	}
+}
+
+/* False when this connection has ended. */
+static bool
+take(RedisLink *link, const char *bytes, size_t n)
+{
+	const struct bufferevent *bev = link->socket.bev;
+
+	link->reply_bytes += n;
+	if (link->reply_bytes > REPLY_BYTES_MAX || redisReaderFeed(link->reader, bytes, n) != REDIS_OK)
+	{
+		fail(link, "the server does not answer like Redis", NULL);
+		return false;
+	}
+	for (;;)
+	{
+		void	   *reply = NULL;
+		RedisReplied replied;
+
+		if (redisReaderGetReply(link->reader, &reply) != REDIS_OK)
 		{
 			fail(link, "the server does not answer like Redis", NULL);
-			return;
+			return false;
 		}
-		for (;;)
+		if (reply == NULL)
+			return true;
+		if (link->count == 0)
 		{
-			void	   *reply = NULL;
-			RedisReplied replied;
-
-			if (redisReaderGetReply(link->reader, &reply) != REDIS_OK)
-			{
-				fail(link, "the server does not answer like Redis", NULL);
-				return;
-			}
-			if (reply == NULL)
-				break;
-			if (link->count == 0)
-			{
-				freeReplyObject(reply);
-				fail(link, "the server speaks without being asked", NULL);
-				return;
-			}
-			link->reply_bytes = 0;
-			replied = link->waiting[link->first];
-			link->first = (link->first + 1) % WAITING_MAX;
-			if (--link->count > 0)
-				arm(link, link->timeouts[link->first]);
-			else
-				(void) evtimer_del(link->timer);
-			if (replied)
-				replied(link->events.arg, reply);
-			else
-				login_replied(link, reply);
 			freeReplyObject(reply);
-			if (link->bev != bev)
-				return;			/* the callback's doing ended this connection */
+			fail(link, "the server speaks without being asked", NULL);
+			return false;
 		}
+		link->reply_bytes = 0;
+		replied = link->waiting[link->first];
+		link->first = (link->first + 1) % WAITING_MAX;
+		if (--link->count > 0)
+			arm(link, link->timeouts[link->first]);
+		else
+			(void) evtimer_del(link->timer);
+		if (replied)
+			replied(link->events.arg, reply);
+		else
+			login_replied(link, reply);
+		freeReplyObject(reply);
+		if (link->socket.bev != bev)
+			return false;		/* the callback's doing ended this connection */
 	}
 }
 
@@ -402,9 +364,8 @@ static void
 close_link(RedisLink *link)
 {
 	(void) evtimer_del(link->timer);
-	if (link->bev)
-		bufferevent_free(link->bev);
-	link->bev = NULL;
+	socket_close(&link->socket);
+	link->secured = false;
 	if (link->reader)
 		redisReaderFree(link->reader);
 	link->reader = NULL;

@@ -86,9 +86,13 @@ typedef struct SessauthOptions
 {
 	size_t		size;			/* sizeof(SessauthOptions), set by the initializer */
 	const char *name;			/* 1 to 64 of A-Z a-z 0-9 - . _ : @; default host:pid */
-	const char *redis_url;		/* redis://[user@]host[:port][/db] or unix:///path[?db=n] */
+
+	/*
+	 * As add_mirror() takes it: redis://[user@]host[:port][/db], rediss:// for TLS, or unix:///path, and options
+	 * behind a '?': prefix, db (with unix), cacert, cert and key (with rediss). Values are percent-encoded.
+	 */
+	const char *redis_url;
 	const char *redis_password_file;	/* read again at every connect */
-	const char *prefix;			/* of all keys in Redis; default "" */
 	const char *pg_conninfo;	/* of a role with access "node" */
 	const char *jwks_file;		/* pinned keys instead of PostgreSQL's */
 	const char *link_key_file;	/* link key instead of PostgreSQL's */
@@ -112,7 +116,7 @@ typedef struct SessauthOptions
 
 #define SESSAUTH_OPTIONS_INIT \
 	{ \
-		.size = sizeof(SessauthOptions), .prefix = "", .max_staleness_ms = 5000, \
+		.size = sizeof(SessauthOptions), .max_staleness_ms = 5000, \
 		.issuer = "sessauth", .audience = "sessauth", .max_revocations = 4000000 \
 	}
 

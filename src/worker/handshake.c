@@ -44,7 +44,7 @@ handshake_ask(Mirror *mirror)
 	link_command(&mirror->link, 1, (SaField[]) {SA_FIELD("INFO", 4)});
 	for (int i = 0; i < SCRIPT_COUNT; i++)
 		link_command(&mirror->link, 3, (SaField[]) {SA_FIELD("SCRIPT", 6), SA_FIELD("LOAD", 4), SA_FIELD_STR(redis_scripts[i])});
-	sa_name_mirror("", name);
+	sa_name_mirror(mirror->where.prefix, name);
 	link_command(&mirror->link, 2, (SaField[]) {SA_FIELD("HGETALL", 7), SA_FIELD_STR(name)});
 	return true;
 }
@@ -79,7 +79,8 @@ handshake_take(Mirror *mirror)
 	if (link->replies[at]->type != REDIS_REPLY_STRING)
 		return "the server does not answer like Redis";
 	status_mirror(mirror, "connecting", NULL, warning);
-	info_value(link->replies[at]->str, "\nrun_id:", mirror->run_id, sizeof(mirror->run_id));
+	info_value(link->replies[at]->str, "\nrun_id:", text, sizeof(text));
+	snprintf(mirror->place, sizeof(mirror->place), "%.40s/%d/%s", text, mirror->where.db, mirror->where.prefix);
 	at++;
 	for (int i = 0; i < SCRIPT_COUNT; i++, at++)
 	{

@@ -24,7 +24,7 @@
 
 static bool is_sound(const KeyItem *item, int64 now_ms);
 static void send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int count, bool ends_sync);
-static void add_item(const KeyItem *item, SaField *keys, int *nkeys, SaField *args, int *nargs);
+static void add_item(const char *prefix, const KeyItem *item, SaField *keys, int *nkeys, SaField *args, int *nargs);
 static void add_epoch(const char *key, int64 epoch, SaField *args, int *nargs);
 static SaField number(int64 value);
 static char *key_buffer(void);
@@ -40,7 +40,7 @@ keys_sync(Mirror *mirror, const LedgerState *state)
 {
 	feed_start_sync(&mirror->feed, state, mirror->cursors);
 	mirror->ahead = mirror->feed;
-	strlcpy(mirror->feed_run_id, mirror->run_id, sizeof(mirror->feed_run_id));
+	strlcpy(mirror->feed_place, mirror->place, sizeof(mirror->feed_place));
 	mirror->synced_keys = 0;
 	mirror->synced_at = 0;
 	mirror->store_feed = true;
@@ -107,8 +107,8 @@ void
 keys_load(Mirror *mirror)
 {
 	static WorkerQuery query = {
-		"SELECT seen::text, run_id, synced_at FROM sessauth.mirror_state"
-		" WHERE name = $1 AND seen IS NOT NULL AND run_id IS NOT NULL AND synced_at IS NOT NULL", 1, {TEXTOID}
+		"SELECT seen::text, place, synced_at FROM sessauth.mirror_state"
+		" WHERE name = $1 AND seen IS NOT NULL AND place IS NOT NULL AND synced_at IS NOT NULL", 1, {TEXTOID}
 	};
 	Datum		value = CStringGetTextDatum(mirror->name);
 	MemoryContext old;
@@ -119,7 +119,7 @@ keys_load(Mirror *mirror)
 	old = MemoryContextSwitchTo(mirror->cursors);
 	mirror->feed.seen = snapshot_cursor_make(row_text(0, 1));
 	MemoryContextSwitchTo(old);
-	row_copy_text(0, 2, mirror->feed_run_id, sizeof(mirror->feed_run_id));
+	row_copy_text(0, 2, mirror->feed_place, sizeof(mirror->feed_place));
 	mirror->synced_at = DatumGetTimestampTz(row_datum(0, 3));
 }
 
@@ -128,7 +128,7 @@ void
 keys_store(Mirror *mirror)
 {
 	static WorkerQuery query = {
-		"UPDATE sessauth.mirror_state SET generation = $2, seen = $3::pg_snapshot, run_id = $4, synced_at = $5"
+		"UPDATE sessauth.mirror_state SET generation = $2, seen = $3::pg_snapshot, place = $4, synced_at = $5"
 		" WHERE name = (SELECT name FROM sessauth.mirror_state WHERE name = $1 FOR UPDATE SKIP LOCKED)",
 		5, {TEXTOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	};
@@ -138,7 +138,7 @@ keys_store(Mirror *mirror)
 	values[0] = CStringGetTextDatum(mirror->name);
 	values[1] = DirectFunctionCall1(uuid_in, CStringGetDatum(mirror->generation));
 	values[2] = CStringGetTextDatum(mirror->feed.seen->text);
-	values[3] = CStringGetTextDatum(mirror->feed_run_id);
+	values[3] = CStringGetTextDatum(mirror->feed_place);
 	values[4] = TimestampTzGetDatum(mirror->synced_at);
 	nulls[4] = mirror->synced_at == 0;
 	worker_query(&query, values, nulls);
@@ -176,10 +176,10 @@ send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int c
 	int			nkeys = 1;
 	int			nargs = 0;
 
-	sa_name_mirror("", mirror_key);
+	sa_name_mirror(mirror->where.prefix, mirror_key);
 	argv[0] = SA_FIELD_STR(mirror_key);
 	for (int i = 0; i < count; i++)
-		add_item(&items[i], argv, &nkeys, args, &nargs);
+		add_item(mirror->where.prefix, &items[i], argv, &nkeys, args, &nargs);
 	argv[nkeys] = SA_FIELD_STR(state->ledger_id);
 	argv[nkeys + 1] = SA_FIELD_STR(mirror->generation);
 	argv[nkeys + 2] = ends_sync ? number(state->now_ms) : SA_FIELD("", 0);
@@ -188,7 +188,7 @@ send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int c
 }
 
 static void
-add_item(const KeyItem *item, SaField *keys, int *nkeys, SaField *args, int *nargs)
+add_item(const char *prefix, const KeyItem *item, SaField *keys, int *nkeys, SaField *args, int *nargs)
 {
 	char	   *key = key_buffer();
 	size_t		tidlen = strlen(item->tid);
@@ -197,7 +197,7 @@ add_item(const KeyItem *item, SaField *keys, int *nkeys, SaField *args, int *nar
 
 	if (item->kind == KEY_ITEM_SESSION)
 	{
-		sa_name_session("", item->tid, tidlen, item->sid, key);
+		sa_name_session(prefix, item->tid, tidlen, item->sid, key);
 		keys[(*nkeys)++] = SA_FIELD_STR(key);
 		if (!sa_session_mac(mirror_link_key, key, item->uid, strlen(item->uid), item->epoch, item->tepoch, item->exp,
 							state, item->version, mac))
@@ -218,7 +218,7 @@ add_item(const KeyItem *item, SaField *keys, int *nkeys, SaField *args, int *nar
 
 	if (item->kind != KEY_ITEM_TENANT)
 	{
-		sa_name_user_epoch("", item->tid, tidlen, item->uid, strlen(item->uid), key);
+		sa_name_user_epoch(prefix, item->tid, tidlen, item->uid, strlen(item->uid), key);
 		keys[(*nkeys)++] = SA_FIELD_STR(key);
 		add_epoch(key, item->user_epoch, args, nargs);
 		key = key_buffer();
@@ -227,7 +227,7 @@ add_item(const KeyItem *item, SaField *keys, int *nkeys, SaField *args, int *nar
 		args[(*nargs)++] = number(item->expire_at);
 	else
 	{
-		sa_name_tenant_epoch("", item->tid, tidlen, key);
+		sa_name_tenant_epoch(prefix, item->tid, tidlen, key);
 		keys[(*nkeys)++] = SA_FIELD_STR(key);
 		add_epoch(key, item->tenant_epoch, args, nargs);
 	}

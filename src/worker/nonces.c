@@ -24,7 +24,7 @@ nonces_ask(Mirror *mirror)
 {
 	char		key[SA_REDIS_KEY_SIZE];
 
-	sa_name_nodes("", key);
+	sa_name_nodes(mirror->where.prefix, key);
 	link_command(&mirror->link, 2, (SaField[]) {SA_FIELD("HGETALL", 7), SA_FIELD_STR(key)});
 }
 
@@ -36,7 +36,7 @@ nonces_take(Mirror *mirror, const redisReply *reply, TimestampTz now)
 	KnownNode  *node;
 	char		key[SA_REDIS_KEY_SIZE];
 
-	sa_name_nodes("", key);
+	sa_name_nodes(mirror->where.prefix, key);
 	mirror->pending_count = 0;
 	mirror->nonces_read = true;
 	hash_seq_init(&seq, mirror->nodes);

@@ -44,14 +44,14 @@ static SaField number(int64 value);
  *	behind us			an older copy: the same entries again, under the same numbers
  *	ahead of us			the ledger has gone back in time: its numbers would repeat, so a new generation
  *
- * Keys say nothing about what is missing. Another life of the Redis process, or a stream that ends before what it
- * has confirmed, means that some may be.
+ * Keys say nothing about what is missing. Another life of the Redis process, another database or prefix, or a stream
+ * that ends before what it has confirmed, means that some may be.
  */
 void
 publish_check(Mirror *mirror, LedgerState *state)
 {
 	bool		keys_lost = !mirror->found_synced || mirror->feed.seen == NULL ||
-		strcmp(mirror->run_id, mirror->feed_run_id) != 0 ||
+		strcmp(mirror->place, mirror->feed_place) != 0 ||
 		(mirror->id[0] != '\0' && is_older(mirror->found_id, mirror->id));
 
 	if (mirror->found && strcmp(mirror->found_owner, state->ledger_id) != 0)
@@ -124,7 +124,7 @@ tail_is_ours(const Mirror *mirror, const LedgerState *state)
 		return true;
 	if (!log_entry_read(state, mirror->found_n, &entry))
 		return mirror->found_n < state->low;
-	sa_name_stream("", stream);
+	sa_name_stream(mirror->where.prefix, stream);
 	return sa_entry_args(mirror_link_key, stream, &entry, &store, args) > 0 && strcmp(store.mac, mirror->found_tail) == 0;
 }
 
@@ -157,8 +157,8 @@ claim(Mirror *mirror, const LedgerState *state, bool drop_stream)
 		keys_sync(mirror, state);
 	mirror->n = state->low - 1;
 	mirror->tail[0] = mirror->id[0] = '\0';
-	sa_name_mirror("", mirror_key);
-	sa_name_stream("", stream);
+	sa_name_mirror(mirror->where.prefix, mirror_key);
+	sa_name_stream(mirror->where.prefix, stream);
 	argv[0] = SA_FIELD_STR(mirror_key);
 	argv[1] = SA_FIELD_STR(stream);
 	argv[2] = SA_FIELD_STR(state->ledger_id);
@@ -214,8 +214,8 @@ plan_entries(Mirror *mirror, const LedgerState *state)
 	if (mirror->n < state->n && !is_dense(entries, count, after + 1))
 		return false;
 
-	sa_name_mirror("", mirror_key);
-	sa_name_stream("", stream);
+	sa_name_mirror(mirror->where.prefix, mirror_key);
+	sa_name_stream(mirror->where.prefix, stream);
 	for (int i = 0; i < count; i += ENTRIES_PER_SCRIPT)
 	{
 		int			n = Min(ENTRIES_PER_SCRIPT, count - i);
@@ -269,10 +269,10 @@ plan_beat(Mirror *mirror, const LedgerState *state)
 	beat.b = mirror->beats + 1;
 	beat.low = state->low;
 	beat.at = state->now_ms;
-	sa_name_mirror("", mirror_key);
-	sa_name_stream("", stream);
-	sa_name_answers("", answers);
-	sa_name_nodes("", nodes);
+	sa_name_mirror(mirror->where.prefix, mirror_key);
+	sa_name_stream(mirror->where.prefix, stream);
+	sa_name_answers(mirror->where.prefix, answers);
+	sa_name_nodes(mirror->where.prefix, nodes);
 	argv[0] = SA_FIELD_STR(mirror_key);
 	argv[1] = SA_FIELD_STR(stream);
 	argv[2] = SA_FIELD_STR(answers);

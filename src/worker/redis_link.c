@@ -4,34 +4,18 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-
 #include "access/xact.h"
-#include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "server/compat.h"
 #include "worker/redis_link.h"
 
 #define REPLY_BYTES_MAX (64 * 1024 * 1024)	/* of an exchange: more is no answer to anything we ask */
 #define REPLY_ELEMENTS_MAX (1024 * 1024)	/* of an array */
 
-static uint64 sockets = 0;
-
-static bool connect_unix(RedisLink *link, const SaRedisUrl *url);
-static bool connect_tcp(RedisLink *link, const SaRedisUrl *url);
-static bool begin_connect(RedisLink *link, int family, const struct sockaddr *address, socklen_t len);
 static redisReader *make_reader(void);
-static LinkProgress fail(RedisLink *link, const char *what, const char *detail);
-static LinkProgress finish_connect(RedisLink *link);
+static LinkProgress fail(RedisLink *link, const char *what);
 static bool send_some(RedisLink *link);
 static bool receive_some(RedisLink *link);
 
@@ -41,7 +25,7 @@ link_init(RedisLink *link)
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
 	memset(link, 0, sizeof(*link));
-	link->socket = PGINVALID_SOCKET;
+	socket_init(&link->socket);
 	initStringInfo(&link->out);
 	MemoryContextSwitchTo(old);
 }
@@ -53,21 +37,18 @@ link_connect(RedisLink *link, const SaRedisUrl *url, TimestampTz deadline)
 	Assert(!IsTransactionState());
 
 	link->error[0] = '\0';
-	if (!AcquireExternalFD())
-	{
-		(void) fail(link, "no free file descriptor", NULL);
-		return false;
-	}
-	link->fd_counted = true;
 	link->reader = make_reader();
 	if (link->reader == NULL)
 	{
-		(void) fail(link, "out of memory", NULL);
+		(void) fail(link, "out of memory");
 		return false;
 	}
 	link->deadline = deadline;
 	link->state = LINK_CONNECTING;
-	return url->is_unix ? connect_unix(link, url) : connect_tcp(link, url);
+	if (socket_open(&link->socket, url))
+		return true;
+	(void) fail(link, link->socket.error);
+	return false;
 }
 
 #if HIREDIS_MAJOR < 1
@@ -105,82 +86,6 @@ make_reader(void)
 		reader->maxelements = REPLY_ELEMENTS_MAX;
 #endif
 	return reader;
-}
-
-static bool
-connect_unix(RedisLink *link, const SaRedisUrl *url)
-{
-	struct sockaddr_un address = {0};
-
-	address.sun_family = AF_UNIX;
-	strlcpy(address.sun_path, url->host, sizeof(address.sun_path));
-	if (begin_connect(link, AF_UNIX, (struct sockaddr *) &address, sizeof(address)))
-		return true;
-	(void) fail(link, "could not connect", strerror(errno));
-	return false;
-}
-
-/* Of several addresses the first that does not fail at once is taken; a dead one costs the connect deadline and the next try begins again. */
-static bool
-connect_tcp(RedisLink *link, const SaRedisUrl *url)
-{
-	struct addrinfo hints = {0};
-	struct addrinfo *addresses = NULL;
-	int			rc;
-
-	hints.ai_socktype = SOCK_STREAM;
-	hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-	rc = getaddrinfo(url->host, url->port, &hints, &addresses);
-	if (rc != 0)
-	{
-		hints.ai_flags = AI_NUMERICSERV;
-		rc = getaddrinfo(url->host, url->port, &hints, &addresses);
-	}
-	if (rc != 0)
-	{
-		(void) fail(link, "could not resolve the host name", gai_strerror(rc));
-		return false;
-	}
-	errno = EADDRNOTAVAIL;
-	for (struct addrinfo *a = addresses; a != NULL; a = a->ai_next)
-		if (begin_connect(link, a->ai_family, a->ai_addr, a->ai_addrlen))
-		{
-			freeaddrinfo(addresses);
-			return true;
-		}
-	rc = errno;
-	freeaddrinfo(addresses);
-	(void) fail(link, "could not connect", strerror(rc));
-	return false;
-}
-
-static bool
-begin_connect(RedisLink *link, int family, const struct sockaddr *address, socklen_t len)
-{
-	int			one = 1;
-	int			fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int			save;
-
-	if (fd < 0)
-		return false;
-	if (family != AF_UNIX)
-	{
-		int			user_timeout = 10 * 1000;
-
-		(void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		(void) setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-		(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof(user_timeout));
-	}
-	if (connect(fd, address, len) == 0 || errno == EINPROGRESS || errno == EAGAIN)
-	{
-		link->socket = fd;
-		link->serial = ++sockets;
-		return true;
-	}
-	save = errno;
-	close(fd);
-	errno = save;
-	return false;
 }
 
 void
@@ -222,10 +127,16 @@ link_progress(RedisLink *link, TimestampTz now)
 
 	if (link->state == LINK_CONNECTING)
 	{
-		LinkProgress progress = finish_connect(link);
-
-		if (progress != LINK_WAIT)
-			return progress;
+		switch (socket_connect(&link->socket))
+		{
+			case SOCKET_DONE:
+				link->state = LINK_READY;
+				return LINK_CONNECTED;
+			case SOCKET_FAILED:
+				return fail(link, link->socket.error);
+			case SOCKET_WAIT:
+				break;
+		}
 	}
 	else if (link->state == LINK_BUSY)
 	{
@@ -237,81 +148,56 @@ link_progress(RedisLink *link, TimestampTz now)
 	else if (link->state == LINK_READY)
 	{
 		char		byte;
-		ssize_t		n = recv(link->socket, &byte, 1, MSG_PEEK);
+		size_t		len;
 
 		/* Nothing was asked, so anything but silence is the end of this connection. */
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
-			return fail(link, "the server closed the connection", NULL);
-		if (n > 0)
-			return fail(link, "the server speaks without being asked", NULL);
+		switch (socket_receive(&link->socket, &byte, 1, &len))
+		{
+			case SOCKET_DONE:
+				return fail(link, "the server speaks without being asked");
+			case SOCKET_FAILED:
+				return fail(link, link->socket.error);
+			case SOCKET_WAIT:
+				break;
+		}
 	}
 	if ((link->state == LINK_CONNECTING || link->state == LINK_BUSY) && now >= link->deadline)
-		return fail(link, link->state == LINK_CONNECTING ? "timeout while connecting" : "timeout while waiting for a reply", NULL);
+		return fail(link, link->state == LINK_BUSY ? "timeout while waiting for a reply" :
+					link->socket.connected ? "timeout while agreeing on TLS" : "timeout while connecting");
 	return LINK_WAIT;
-}
-
-static LinkProgress
-finish_connect(RedisLink *link)
-{
-	int			error = 0;
-	socklen_t	len = sizeof(error);
-	struct sockaddr_storage peer;
-	socklen_t	peerlen = sizeof(peer);
-
-	if (getsockopt(link->socket, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
-		error = errno;
-	if (error != 0)
-		return fail(link, "could not connect", strerror(error));
-	if (getpeername(link->socket, (struct sockaddr *) &peer, &peerlen) != 0)
-		return LINK_WAIT;		/* still under way */
-	link->state = LINK_READY;
-	return LINK_CONNECTED;
 }
 
 static bool
 send_some(RedisLink *link)
 {
-	while (link->sent < link->out.len)
-	{
-		ssize_t		n = send(link->socket, link->out.data + link->sent, link->out.len - link->sent, MSG_NOSIGNAL);
-
-		if (n > 0)
-			link->sent += n;
-		else if (n < 0 && errno == EINTR)
-			continue;
-		else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-			return true;
-		else
-		{
-			(void) fail(link, "could not send", strerror(errno));
-			return false;
-		}
-	}
-	return true;
+	if (socket_send(&link->socket, link->out.data, link->out.len, &link->sent) != SOCKET_FAILED)
+		return true;
+	(void) fail(link, link->socket.error);
+	return false;
 }
 
 static bool
 receive_some(RedisLink *link)
 {
 	char		buffer[64 * 1024];
+	size_t		len;
 
 	for (;;)
 	{
-		ssize_t		n = recv(link->socket, buffer, sizeof(buffer), 0);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-			return true;
-		if (n <= 0)
+		switch (socket_receive(&link->socket, buffer, sizeof(buffer), &len))
 		{
-			(void) fail(link, n == 0 ? "the server closed the connection" : "could not receive", n == 0 ? NULL : strerror(errno));
-			return false;
+			case SOCKET_WAIT:
+				return true;
+			case SOCKET_FAILED:
+				(void) fail(link, link->socket.error);
+				return false;
+			case SOCKET_DONE:
+				break;
 		}
-		link->received += n;
-		if (link->received > REPLY_BYTES_MAX || redisReaderFeed(link->reader, buffer, n) != REDIS_OK)
+		link->received += len;
+		if (link->received > REPLY_BYTES_MAX || redisReaderFeed(link->reader, buffer, len) != REDIS_OK)
 		{
-			(void) fail(link, "the reply is not one of Redis", NULL);
+			(void) fail(link, "the reply is not one of Redis");
 			return false;
 		}
 		for (;;)
@@ -320,7 +206,7 @@ receive_some(RedisLink *link)
 
 			if (redisReaderGetReply(link->reader, &reply) != REDIS_OK)
 			{
-				(void) fail(link, "the reply is not one of Redis", NULL);
+				(void) fail(link, "the reply is not one of Redis");
 				return false;
 			}
 			if (reply == NULL)
@@ -328,7 +214,7 @@ receive_some(RedisLink *link)
 			if (link->count == link->expected)
 			{
 				freeReplyObject(reply);
-				(void) fail(link, "there are more replies than commands", NULL);
+				(void) fail(link, "there are more replies than commands");
 				return false;
 			}
 			link->replies[link->count++] = reply;
@@ -365,13 +251,7 @@ void
 link_close(RedisLink *link)
 {
 	link_finish(link);
-	if (link->socket != PGINVALID_SOCKET)
-		close(link->socket);
-	link->socket = PGINVALID_SOCKET;
-	link->serial = 0;
-	if (link->fd_counted)
-		ReleaseExternalFD();
-	link->fd_counted = false;
+	socket_close(&link->socket);
 	if (link->reader)
 		redisReaderFree(link->reader);
 	link->reader = NULL;
@@ -394,9 +274,11 @@ link_wait_events(const RedisLink *link)
 	switch (link->state)
 	{
 		case LINK_CONNECTING:
-			return WL_SOCKET_WRITEABLE;
+			return link->socket.connected ? WL_SOCKET_READABLE | (socket_has_output(&link->socket) ? WL_SOCKET_WRITEABLE : 0) :
+				WL_SOCKET_WRITEABLE;
 		case LINK_BUSY:
-			return WL_SOCKET_READABLE | (link->sent < link->out.len ? WL_SOCKET_WRITEABLE : 0);
+			return WL_SOCKET_READABLE |
+				(link->sent < link->out.len || socket_has_output(&link->socket) ? WL_SOCKET_WRITEABLE : 0);
 		case LINK_READY:
 			return WL_SOCKET_READABLE;	/* notices the server going away */
 		default:
@@ -405,9 +287,9 @@ link_wait_events(const RedisLink *link)
 }
 
 static LinkProgress
-fail(RedisLink *link, const char *what, const char *detail)
+fail(RedisLink *link, const char *what)
 {
-	snprintf(link->error, sizeof(link->error), "%s%s%s", what, detail ? ": " : "", detail ? detail : "");
+	strlcpy(link->error, what, sizeof(link->error));
 	link_close(link);
 	return LINK_FAILED;
 }

@@ -3,7 +3,7 @@
  *		One connection to Redis that never blocks.
  *
  * hiredis is the codec only: commands are formatted and replies parsed by it,
- * while bytes move over our own non-blocking socket, in the worker's wait set. One
+ * while bytes move over our own non-blocking socket (redis_socket.c), in the worker's wait set. One
  * exchange at a time: queue commands, begin, and the owner is called back when the last reply is there.
  * The link is dirty from the first byte sent to the last reply; a dirty link that fails is closed, never reused.
  */
@@ -19,8 +19,9 @@
 
 #include "core/digest.h"
 #include "core/redis_url.h"
+#include "worker/redis_socket.h"
 
-#define LINK_ERROR_SIZE 256
+#define LINK_ERROR_SIZE SOCKET_ERROR_SIZE
 
 typedef enum LinkState
 {
@@ -33,9 +34,7 @@ typedef enum LinkState
 typedef struct RedisLink
 {
 	LinkState	state;
-	pgsocket	socket;
-	uint64		serial;			/* of the socket: its number may be used again at once. 0: closed */
-	bool		fd_counted;		/* AcquireExternalFD was called for it */
+	RedisSocket socket;
 	TimestampTz deadline;		/* of the connect or the exchange; absolute */
 	StringInfoData out;			/* queued bytes; "sent" of them are gone */
 	int			sent;

@@ -418,7 +418,7 @@ wait_for_something(TimestampTz until)
 	int			count;
 
 	for (int i = 0; i < mirror_count && same; i++)
-		same = serials[i] == mirrors[i]->link.serial;
+		same = serials[i] == mirrors[i]->link.socket.serial;
 	if (set == NULL || !same)
 	{
 		if (set)
@@ -428,9 +428,9 @@ wait_for_something(TimestampTz until)
 		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 		for (int i = 0; i < mirror_count; i++)
 		{
-			serials[i] = mirrors[i]->link.serial;
+			serials[i] = mirrors[i]->link.socket.serial;
 			if (serials[i] != 0)
-				positions[i] = AddWaitEventToSet(set, link_wait_events(&mirrors[i]->link), mirrors[i]->link.socket, NULL, NULL);
+				positions[i] = AddWaitEventToSet(set, link_wait_events(&mirrors[i]->link), mirrors[i]->link.socket.fd, NULL, NULL);
 		}
 		socket_count = mirror_count;
 	}

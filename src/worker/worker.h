@@ -51,6 +51,7 @@ typedef enum MirrorExchange
 } MirrorExchange;
 
 #define STREAM_ID_SIZE	48
+#define PLACE_SIZE		(48 + 8 + SA_PREFIX_MAX)
 
 typedef struct PendingNonce
 {
@@ -96,7 +97,7 @@ typedef struct Mirror
 	int64		found_n;
 	char		found_tail[SA_MAC_TEXT_LEN + 1];
 	char		found_id[STREAM_ID_SIZE];
-	char		run_id[48];		/* of the Redis process: another one may have lost something */
+	char		place[PLACE_SIZE];	/* life of the Redis process, database, prefix: another one has other keys, or may have lost some */
 
 	/* where the mirror is, and where it will be when the exchange under way ends well */
 	char		generation[SA_UUID_SIZE];
@@ -125,7 +126,7 @@ typedef struct Mirror
 	bool		loaded;			/* mirror_state has been read */
 	FeedPosition feed;			/* what the mirror has confirmed */
 	FeedPosition ahead;			/* what it will be when the exchange under way ends well */
-	char		feed_run_id[48];	/* the life of the Redis process that "feed" is about */
+	char		feed_place[PLACE_SIZE]; /* that "feed" is about */
 	int64		synced_keys;	/* in the full sync under way */
 	TimestampTz synced_at;		/* 0: a full sync is needed or under way */
 	bool		store_feed;		/* mirror_state is behind */

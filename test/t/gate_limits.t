@@ -19,8 +19,8 @@ my $redis = Sessauth::Redis->start_server;
 subtest 'a crowd of clients does not take the descriptors that the lease needs' => sub {
 	my $ledger = Sessauth::Publisher->new(redis => $redis, prefix => 'crowd:');
 	my $gate   = Sessauth::Process::start('Sessauth::Gate', 'gate-crowd',
-		[ 'sh', '-c', 'ulimit -n 80 && exec "$0" "$@"', 'sessauth-gate', '--listen', '127.0.0.1:0', '--redis', $redis->url,
-			'--jwks', $ledger->write_jwks, '--link-key-file', $ledger->write_link_key, '--prefix', 'crowd:', '--max-staleness', '1s' ]);
+		[ 'sh', '-c', 'ulimit -n 80 && exec "$0" "$@"', 'sessauth-gate', '--listen', '127.0.0.1:0', '--redis', $ledger->url,
+			'--jwks', $ledger->write_jwks, '--link-key-file', $ledger->write_link_key, '--max-staleness', '1s' ]);
 	$gate->_wait_listening;
 	poll_until('the gate to be ready', sub { $ledger->work; $gate->is_ready });
 
@@ -84,8 +84,8 @@ subtest 'a private key in a pinned file is neither used nor published' => sub {
 	print $out encode_json({ keys => [ \%padded, \%leaked ], note => 'for our eyes only' });
 	close $out;
 	my $gate = Sessauth::Gate->start_gate(
-		redis     => $redis->url,
-		arguments => [ '--jwks', $file, '--link-key-file', $ledger->write_link_key, '--prefix', 'private:' ]);
+		redis     => $ledger->url,
+		arguments => [ '--jwks', $file, '--link-key-file', $ledger->write_link_key ]);
 	my $shown;
 	poll_until('the keys', sub { ($shown = $gate->get('/.well-known/jwks.json'))->{status} == 200 });
 	my $set = decode_json($shown->{content});

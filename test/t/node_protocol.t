@@ -512,7 +512,7 @@ subtest 'a stream position beyond everything is given up' => sub {
 	my $ledger = ledger();
 	my $port   = free_port();
 	my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 10, ReuseAddr => 1) or die $!;
-	my $gate   = $ledger->start_gate(redis => "redis://127.0.0.1:$port/0");
+	my $gate   = $ledger->start_gate(redis => "redis://127.0.0.1:$port/0?prefix=$ledger->{prefix}");
 	my $select = IO::Select->new($listen);
 	my $wrong  = '18446744073709551615-18446744073709551615';
 	my $length = length $wrong;
@@ -590,7 +590,8 @@ subtest 'wrong options end the gate at once, with a reason' => sub {
 		[ 'a staleness of days',        qr/max_staleness must be/, @url, @keys, '--max-staleness', '48h' ],
 		[ 'a long leeway',              qr/leeway must be/, @url, @keys, '--leeway', '1h' ],
 		[ 'a name that is none',        qr/invalid node name/, @url, @keys, '--node', 'a/b' ],
-		[ 'a prefix that is none',      qr/invalid prefix/, @url, @keys, '--prefix', '{x}' ]);
+		[ 'a prefix that is none',      qr/prefix contains/, '--redis', $redis->url . '?prefix={x}', @keys ],
+		[ 'a CA without TLS',           qr/need TLS/, '--redis', $redis->url . '?cacert=/x', @keys ]);
 	for my $case (@cases)
 	{
 		my ($name, $says, @arguments) = @$case;

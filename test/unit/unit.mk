@@ -7,7 +7,7 @@ UNIT_DIR    = build/unit
 UNIT_CC    ?= $(CC)
 UNIT_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
               -fno-sanitize-recover=undefined -Isrc -Itest/unit
-UNIT_LIBS   = -ljansson -lcrypto
+UNIT_LIBS   = -ljansson -lssl -lcrypto
 UNIT_CORE   = $(patsubst src/core/%.c,$(UNIT_DIR)/core/%.o,$(wildcard src/core/*.c))
 UNIT_NODE   = $(patsubst %,$(UNIT_DIR)/node/%.o,clock coverage lease memory)
 UNIT_TESTS  = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))

@@ -94,6 +94,9 @@ sub write_link_key
 	return _write("$self->{dir}/link.key", "$self->{link_key}\n");
 }
 
+# Where its gates find it.
+sub url { my ($self) = @_; return $self->{redis}->url . ($self->{prefix} ? "?prefix=$self->{prefix}" : ''); }
+
 # A gate that follows this publisher and knows the keys of these names (jwks, a list). Other options as for Sessauth::Gate.
 sub start_gate
 {
@@ -101,9 +104,9 @@ sub start_gate
 	my @more = @{ delete $options{arguments} // [] };
 	my @keys = @{ delete $options{jwks} // ['main'] };
 	return Sessauth::Gate->start_gate(
-		redis         => $self->{redis}->url,
+		redis         => $self->url,
 		max_staleness => '1s',
-		arguments     => [ '--jwks', $self->write_jwks(@keys), '--link-key-file', $self->write_link_key, '--prefix', $self->{prefix}, @more ],
+		arguments     => [ '--jwks', $self->write_jwks(@keys), '--link-key-file', $self->write_link_key, @more ],
 		%options);
 }
 

@@ -16,7 +16,8 @@ my $count = 0;
 
 # Sessauth::Redis->start_server(%options): listens on a port of its own on
 # 127.0.0.1 and on a unix socket. Options: password; port; config, a list of
-# further arguments of redis-server.
+# further arguments of redis-server; tls, a list of the files of its certificate, its key and, for clients that
+# must show one too, of their CA: then the port speaks TLS.
 sub start_server
 {
 	my ($class, %options) = @_;
@@ -26,7 +27,11 @@ sub start_server
 	for my $try (1 .. 20)
 	{
 		my $port = $options{port} // free_port();
-		my @command = ('redis-server', '--port', $port, '--bind', '127.0.0.1',
+		my ($certificate, $key, $ca) = @{ $options{tls} // [] };
+		my @command = ('redis-server', '--bind', '127.0.0.1',
+			($certificate ? ('--port', 0, '--tls-port', $port, '--tls-cert-file', $certificate, '--tls-key-file', $key)
+				: ('--port', $port)),
+			($certificate ? ('--tls-auth-clients', $ca ? 'yes' : 'no', '--tls-ca-cert-file', $ca // $certificate) : ()),
 			'--unixsocket', "$dir/s", '--dir', "$dir", '--save', '',
 			'--maxmemory-policy', 'noeviction', '--daemonize', 'no',
 			($options{password} ? ('--requirepass', $options{password}) : ()),
@@ -52,6 +57,7 @@ sub restart
 sub port { return $_[0]->{port}; }
 sub dir  { return "$_[0]->{dir}"; }
 sub url  { return "redis://127.0.0.1:$_[0]->{port}/0"; }
+sub tls_url { my ($self, $host) = @_; return 'rediss://' . ($host // 'localhost') . ":$self->{port}/0"; }
 sub unix_url { return "unix://$_[0]->{dir}/s"; }
 
 # One command and its reply: a string, a number, undef, or an array of such. Dies of an error reply.
