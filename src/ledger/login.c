@@ -41,7 +41,7 @@ typedef struct Epochs
 static char *claims_arg(FunctionCallInfo fcinfo, int n);
 static void read_epochs(const char *tenant_id, const char *user_id, Epochs *out);
 static void create_user(const char *tenant_id, const char *user_id, Epochs *epochs);
-static bool make_room(const char *tenant_id, const char *user_id, TimestampTz now, Epochs *epochs, Datum *evicted);
+static bool make_room(const char *tenant_id, const char *user_id, Epochs *epochs, Datum *evicted);
 static Datum session_ids(uint64 count);
 static void insert_session(FunctionCallInfo fcinfo, const char *tenant_id, const char *user_id, const Epochs *epochs,
 						   const char *claims, TimestampTz now, SessionAnswer *answer);
@@ -77,7 +77,7 @@ sessauth_issue_session(PG_FUNCTION_ARGS)
 		answer.outcome = "tenant_suspended";
 	else if (epochs.blocked)
 		answer.outcome = "user_blocked";
-	else if (epochs.policy.max_sessions > 0 && !make_room(tenant_id, user_id, now, &epochs, &answer.evicted))
+	else if (epochs.policy.max_sessions > 0 && !make_room(tenant_id, user_id, &epochs, &answer.evicted))
 		answer.outcome = epochs.blocked ? "user_blocked" : "limit_reached";
 	else
 		insert_session(fcinfo, tenant_id, user_id, &epochs, claims, now, &answer);
@@ -128,16 +128,16 @@ create_user(const char *tenant_id, const char *user_id, Epochs *epochs)
 
 /* Holds the user's row until the transaction ends. False when the limit is reached (or the user was blocked meanwhile). */
 static bool
-make_room(const char *tenant_id, const char *user_id, TimestampTz now, Epochs *epochs, Datum *evicted)
+make_room(const char *tenant_id, const char *user_id, Epochs *epochs, Datum *evicted)
 {
 	static LedgerQuery lock = {
 		"SELECT 1 FROM sessauth.tenant_user WHERE tenant_id = $1 AND user_id = $2 FOR NO KEY UPDATE", 2, {TEXTOID, TEXTOID}
 	};
 	static LedgerQuery live = {
 		"SELECT session_id FROM sessauth.session"
-		" WHERE tenant_id = $1 AND user_id = $2 AND ended_at IS NULL AND epoch = $3 AND tenant_epoch = $4"
-		" AND expires_at > $5 AND idle_expires_at > $5 ORDER BY created_at, session_id",
-		5, {TEXTOID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID}
+		" WHERE tenant_id = $1 AND user_id = $2 AND sessauth.session_state(ended_at, expires_at, idle_expires_at,"
+		"  epoch, $3, tenant_epoch, $4) = 'live' ORDER BY created_at, session_id",
+		4, {TEXTOID, TEXTOID, INT8OID, INT8OID}
 	};
 	/* One that is ended by somebody else while we wait for its row makes room, too, but was not evicted. */
 	static LedgerQuery evict = {
@@ -145,7 +145,7 @@ make_room(const char *tenant_id, const char *user_id, TimestampTz now, Epochs *e
 		" WHERE session_id IN (SELECT session_id FROM sessauth.session WHERE session_id = ANY ($1) AND ended_at IS NULL"
 		"  ORDER BY session_id FOR UPDATE) RETURNING session_id", 1, {UUIDARRAYOID}
 	};
-	Datum		values[5] = {CStringGetTextDatum(tenant_id), CStringGetTextDatum(user_id)};
+	Datum		values[4] = {CStringGetTextDatum(tenant_id), CStringGetTextDatum(user_id)};
 	Datum		victims;
 	uint64		count;
 
@@ -155,7 +155,6 @@ make_room(const char *tenant_id, const char *user_id, TimestampTz now, Epochs *e
 		return false;
 	values[2] = Int64GetDatum(epochs->user_epoch);
 	values[3] = Int64GetDatum(epochs->tenant_epoch);
-	values[4] = TimestampTzGetDatum(now);
 	count = ledger_run(&live, values, NULL);
 	if (count < (uint64) epochs->policy.max_sessions)
 		return true;
