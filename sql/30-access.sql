@@ -34,6 +34,18 @@ ALTER TABLE sessauth.ledger_state ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SEC
 ALTER TABLE sessauth.revocation_log ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE sessauth.mirror_state ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
+/*
+ * Row security hides rows, not statistics: without this, EXPLAIN would tell an administrator of one tenant
+ * how many users and sessions another one has, or whether it exists. No plan of the ledger needs them: each goes by a key.
+ * Partitions of the history have the same, where they are made (src/ledger/history.c).
+ */
+ALTER TABLE sessauth.tenant ALTER tenant_id SET STATISTICS 0;
+ALTER TABLE sessauth.tenant_user ALTER tenant_id SET STATISTICS 0, ALTER user_id SET STATISTICS 0;
+ALTER TABLE sessauth.session ALTER tenant_id SET STATISTICS 0, ALTER user_id SET STATISTICS 0, ALTER session_id SET STATISTICS 0,
+	ALTER device SET STATISTICS 0, ALTER ip SET STATISTICS 0, ALTER user_agent SET STATISTICS 0, ALTER end_reason SET STATISTICS 0;
+ALTER TABLE sessauth.event ALTER tenant_id SET STATISTICS 0, ALTER user_id SET STATISTICS 0, ALTER session_id SET STATISTICS 0,
+	ALTER actor SET STATISTICS 0, ALTER ip SET STATISTICS 0, ALTER client_addr SET STATISTICS 0, ALTER reason SET STATISTICS 0;
+
 CREATE POLICY readers ON sessauth.tenant FOR SELECT
 	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 CREATE POLICY readers ON sessauth.tenant_user FOR SELECT

@@ -19,6 +19,14 @@
  * Each index is paid for at every login. Consumers find what is new by xid; a question about a user or
  * a tenant and a time walks one of the next two, in the order of time. The last one holds revocations alone.
  */
+/*
+ * Row security hides rows, not statistics: without this, EXPLAIN would tell an
+ * administrator of one tenant how many rows another one has, or whether it exists. (30-access.sql does the same for the other tables.)
+ */
+#define HISTORY_WITHOUT_STATISTICS \
+	"ALTER tenant_id SET STATISTICS 0, ALTER user_id SET STATISTICS 0, ALTER session_id SET STATISTICS 0," \
+	" ALTER actor SET STATISTICS 0, ALTER ip SET STATISTICS 0, ALTER client_addr SET STATISTICS 0, ALTER reason SET STATISTICS 0"
+
 static const char *const partition_ddl[] = {
 	"ALTER TABLE %s ADD PRIMARY KEY (event_id)",
 	"CREATE INDEX ON %s (xid, event_id)",
@@ -26,6 +34,7 @@ static const char *const partition_ddl[] = {
 	"CREATE INDEX ON %s (tenant_id, at)",
 	"CREATE INDEX ON %s (tenant_id, at, user_id) WHERE revokes IS NOT NULL",
 	"CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate()",
+	"ALTER TABLE %s " HISTORY_WITHOUT_STATISTICS,
 	"ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY, ENABLE ALWAYS TRIGGER no_truncate",
 };
 

@@ -39,11 +39,11 @@ END
 $$;
 CREATE TEMP TABLE question (name text, query text, rows bigint);
 INSERT INTO question VALUES
-	('the newest revocations of a tenant', $$SELECT * FROM sessauth.revocations WHERE tenant_id = 'plans_3' ORDER BY at DESC LIMIT 30$$, 30),
+	('the newest revocations of a tenant', $$SELECT * FROM sessauth.revocations WHERE tenant_id = 'plans_3' ORDER BY at DESC LIMIT 10$$, 10),
 	('the newest revocations of a user', $$SELECT * FROM sessauth.revocations WHERE tenant_id = 'plans_3' AND user_id = 'user 3' ORDER BY at DESC LIMIT 10$$, 10),
 	('the revocations of a tenant in a time', $$SELECT * FROM sessauth.revocations WHERE tenant_id = 'plans_3'
 		AND at >= '2098-03-10 00:00:00Z' AND at < '2098-03-20 00:00:00Z'$$, 25),
-	('the newest events of a tenant', $$SELECT * FROM sessauth.history WHERE tenant_id = 'plans_3' ORDER BY at DESC LIMIT 30$$, 30),
+	('the newest events of a tenant', $$SELECT * FROM sessauth.history WHERE tenant_id = 'plans_3' ORDER BY at DESC LIMIT 10$$, 10),
 	('the events of a tenant in a time', $$SELECT * FROM sessauth.history WHERE tenant_id = 'plans_3'
 		AND at >= '2098-03-10 00:00:00Z' AND at < '2098-03-12 00:00:00Z'$$, 35),
 	('the newest events of a user', $$SELECT * FROM sessauth.history WHERE tenant_id = 'plans_3' AND user_id = 'user 3' ORDER BY at DESC LIMIT 30$$, 30),
