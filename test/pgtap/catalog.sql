@@ -1,6 +1,6 @@
 -- catalog.sql
---		What each access may call and read, which triggers fire in replica mode,
---		and what a dump carries. (rights.sql reads the walls for everybody else.)
+--		The walls: row security and policies, what each access may call and read,
+--		which triggers fire in replica mode, and what a dump carries.
 BEGIN;
 SET search_path = public, pg_catalog;
 SELECT no_plan();
@@ -16,6 +16,30 @@ SELECT ok('security_invoker=true' = ANY (reloptions), format('view %s is an invo
 SELECT is('security_barrier=true' = ANY (reloptions), relname NOT IN ('history', 'revocations'),
 	format('view %s is a barrier, unless row security of its one table is', oid::regclass))
 	FROM pg_class WHERE relnamespace = 'sessauth'::regnamespace AND relkind = 'v' ORDER BY relname;
+
+-- row security on every table, partitions that are made later included; no policy lets anybody write
+SELECT lives_ok($$CREATE TABLE sessauth.event_2097_01 PARTITION OF sessauth.event
+	FOR VALUES FROM ('2097-01-01 00:00:00Z') TO ('2097-02-01 00:00:00Z')$$, 'a partition is made');
+SELECT lives_ok($$SELECT sessauth.prepare_partition('sessauth.event_2097_01')$$, 'and prepared as the worker does it');
+SELECT ok(relrowsecurity AND relforcerowsecurity, format('row security of %s is enabled and forced', oid::regclass))
+	FROM pg_class WHERE relnamespace = 'sessauth'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname;
+SELECT is_empty($$SELECT tablename, policyname FROM pg_policies WHERE schemaname = 'sessauth'
+	AND (cmd <> 'SELECT' OR permissive <> 'PERMISSIVE' OR roles <> '{public}'
+		OR qual !~ '^\( SELECT sessauth\.reads_all\(\) AS reads_all\)$|^\(\( SELECT sessauth\.reads_all\(\) AS reads_all\) OR \(tenant_id = ANY \(\( SELECT sessauth\.reads_tenants\(\) AS reads_tenants\)::text\[\]\)\)\)$')$$,
+	'every policy is for reading, and asks for the right to read everything or this tenant');
+SELECT is_empty($$SELECT tablename FROM pg_policies WHERE schemaname = 'sessauth' AND qual !~ 'reads_tenants'
+	AND tablename IN (SELECT relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE relnamespace = 'sessauth'::regnamespace AND attname = 'tenant_id')$$,
+	'where rows belong to a tenant, its policy lets its readers read them');
+SELECT is_empty($$SELECT c.oid::regclass, a.privilege_type FROM pg_class c, aclexplode(relacl) a
+	WHERE relnamespace = 'sessauth'::regnamespace AND a.grantee <> relowner$$, 'before anything is granted, nobody has a privilege on a table, view or sequence');
+SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
+	WHERE pronamespace = 'sessauth'::regnamespace AND a.grantee <> proowner$$, 'nor on a function');
+SELECT is_empty($$SELECT attrelid::regclass, attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+	WHERE relnamespace = 'sessauth'::regnamespace AND relkind IN ('r', 'p') AND attacl IS NOT NULL$$, 'nor on a column');
+SELECT is_empty($$SELECT attrelid::regclass, attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+	WHERE relnamespace = 'sessauth'::regnamespace AND relkind IN ('r', 'p') AND relname ~ '^(tenant|tenant_user|session|event.*)$'
+		AND attname IN ('tenant_id', 'user_id', 'session_id', 'device', 'ip', 'client_addr', 'user_agent', 'actor', 'reason', 'end_reason') AND attstattarget <> 0$$,
+	'the planner keeps no statistics that would tell a tenant''s readers about other tenants');
 
 -- what each access may call
 CREATE ROLE tap_service; CREATE ROLE tap_node; CREATE ROLE tap_admin; CREATE ROLE tap_auditor;
