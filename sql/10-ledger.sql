@@ -123,6 +123,18 @@ COMMENT ON COLUMN sessauth.event.client_addr IS 'The address of the database con
 COMMENT ON COLUMN sessauth.event.detail IS
 	'{"before": …, "after": …}: of an UPDATE the columns that differ, of an INSERT or DELETE the row; null where the other columns say it all';
 
+CREATE TABLE sessauth.erasure (
+	event_id	bigint PRIMARY KEY,
+	tenant_id	text COLLATE "C" NOT NULL,
+	user_id		text COLLATE "C" NOT NULL,
+	pseudonym	text NOT NULL,
+	epoch		bigint NOT NULL
+);
+COMMENT ON TABLE sessauth.erasure IS
+	'Erased users whose real id somebody still needs: nodes for the revocation, transactions that were open; the worker finishes them';
+COMMENT ON COLUMN sessauth.erasure.event_id IS 'The event of the erasure, which still has the real user id';
+COMMENT ON COLUMN sessauth.erasure.epoch IS 'What is older was the erased user''s; what is newer is somebody''s who came later under the same id';
+
 CREATE TABLE sessauth.signing_key (
 	kid			text PRIMARY KEY CHECK (sessauth.valid_id(kid, 127)),
 	alg			text NOT NULL CHECK (alg IN ('ES256', 'EdDSA', 'RS256')),
@@ -171,6 +183,7 @@ SELECT pg_catalog.pg_extension_config_dump('sessauth.tenant_user', '');
 SELECT pg_catalog.pg_extension_config_dump('sessauth.session', '');
 SELECT pg_catalog.pg_extension_config_dump('sessauth.event', '');
 SELECT pg_catalog.pg_extension_config_dump('sessauth.event_default', '');
+SELECT pg_catalog.pg_extension_config_dump('sessauth.erasure', '');
 SELECT pg_catalog.pg_extension_config_dump('sessauth.signing_key', '');
 SELECT pg_catalog.pg_extension_config_dump('sessauth.secret', '');
 

@@ -64,6 +64,8 @@ CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.secret
 	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.event
 	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.erasure
+	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.revocation_log
 	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.ledger_state
@@ -79,6 +81,7 @@ ALTER TABLE sessauth.access ENABLE ALWAYS TRIGGER record, ENABLE ALWAYS TRIGGER 
 ALTER TABLE sessauth.mirror ENABLE ALWAYS TRIGGER record, ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.secret ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.event ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER no_truncate;
+ALTER TABLE sessauth.erasure ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.revocation_log ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.ledger_state ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.mirror_state ENABLE ALWAYS TRIGGER no_truncate;

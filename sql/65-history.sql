@@ -1,5 +1,5 @@
 /*
- * Chapter 65: reading the history.
+ * Chapter 65: reading the history, and taking a person out of it (src/ledger/erase.c).
  *
  * On PostgreSQL 14, which has no security_invoker, the predicate behind a barrier holds the tenants apart. Later the
  * row security of sessauth.event does, for which a view needs no barrier; and without one, ORDER BY at DESC LIMIT n
@@ -37,3 +37,13 @@ BEGIN
 	END IF;
 END
 $$;
+
+CREATE FUNCTION sessauth.erase_user(tenant_id text, user_id text, reason text DEFAULT NULL, actor text DEFAULT NULL) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_erase_user';
+COMMENT ON FUNCTION sessauth.erase_user(text, text, text, text) IS
+	'Ends every session of a user, removes the user (a block included), and puts a pseudonym into the history; reads all of the tenant''s; returns the event id; throws 42704';
+
+CREATE FUNCTION sessauth.finish_erasures() RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_finish_erasures';
+COMMENT ON FUNCTION sessauth.finish_erasures() IS
+	'Puts the pseudonym into what an erasure had to leave until no node needs the real user id; the worker calls it; returns how many are complete';

@@ -97,6 +97,9 @@ typedef struct LedgerAction
 
 extern LedgerAction ledger_action;
 
+/* revoke.c: sets reason and actor from the argument "reason" and the one behind it. Throws ERRCODE_INVALID_PARAMETER_VALUE when too long. */
+extern void revoke_action_args(FunctionCallInfo fcinfo, int reason);
+
 /* ---- access.c, grants.c: who may do what ---- */
 
 #define ACCESS_SERVICE		0x01

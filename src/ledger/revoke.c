@@ -20,7 +20,6 @@
 #define ACTOR_MAX	255
 #define REVOKERS	(ACCESS_SERVICE | ACCESS_TENANT_ADMIN)
 
-static void set_action(FunctionCallInfo fcinfo, int reason);
 static void require_tenant(const char *tenant_id);
 static Datum change_user(FunctionCallInfo fcinfo, LedgerQuery *query, const char *kind, bool revokes);
 static Datum change_tenant(FunctionCallInfo fcinfo, LedgerQuery *query);
@@ -46,7 +45,7 @@ sessauth_revoke_session(PG_FUNCTION_ARGS)
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
-	set_action(fcinfo, 2);
+	revoke_action_args(fcinfo, 2);
 	values[0] = CStringGetTextDatum(tenant_id);
 	values[1] = PG_GETARG_DATUM(1);
 	values[2] = PG_GETARG_DATUM(2);
@@ -76,7 +75,7 @@ sessauth_revoke_user(PG_FUNCTION_ARGS)
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
-	set_action(fcinfo, 2);
+	revoke_action_args(fcinfo, 2);
 	ledger_action.kind = "user_revoked";
 	ledger_action.revokes_user = true;
 	values[0] = CStringGetTextDatum(tenant_id);
@@ -122,7 +121,7 @@ sessauth_revoke_other_sessions(PG_FUNCTION_ARGS)
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
-	set_action(fcinfo, 3);
+	revoke_action_args(fcinfo, 3);
 	values[0] = CStringGetTextDatum(tenant_id);
 	values[1] = CStringGetTextDatum(user_id);
 	values[2] = PG_GETARG_DATUM(2);
@@ -146,7 +145,7 @@ sessauth_revoke_tenant(PG_FUNCTION_ARGS)
 	access_require(REVOKERS, tenant_id);
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
-	set_action(fcinfo, 1);
+	revoke_action_args(fcinfo, 1);
 	value = CStringGetTextDatum(tenant_id);
 	if (ledger_run(&update, &value, NULL) == 0)
 		unknown_tenant(tenant_id);
@@ -221,7 +220,7 @@ change_user(FunctionCallInfo fcinfo, LedgerQuery *query, const char *kind, bool 
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
-	set_action(fcinfo, 2);
+	revoke_action_args(fcinfo, 2);
 	ledger_action.kind = kind;
 	ledger_action.revokes_user = revokes;
 	values[0] = CStringGetTextDatum(tenant_id);
@@ -241,14 +240,14 @@ change_tenant(FunctionCallInfo fcinfo, LedgerQuery *query)
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	require_tenant(tenant_id);
-	set_action(fcinfo, 1);
+	revoke_action_args(fcinfo, 1);
 	value = CStringGetTextDatum(tenant_id);
 	return event_or_null(fcinfo, &call, ledger_run(query, &value, NULL) > 0);
 }
 
 /* The arguments "reason" and, behind it, "actor". */
-static void
-set_action(FunctionCallInfo fcinfo, int reason)
+void
+revoke_action_args(FunctionCallInfo fcinfo, int reason)
 {
 	ledger_action.reason = optional_text_arg(fcinfo, reason, "reason", REASON_MAX);
 	ledger_action.actor = optional_text_arg(fcinfo, reason + 1, "actor", ACTOR_MAX);

@@ -10,7 +10,7 @@ SELECT is(extversion, sessauth.library_version(), 'library and SQL are of one ve
 SELECT policies_are('sessauth', t, ARRAY['readers'], format('%s has one policy', t))
 	FROM unnest(ARRAY['tenant', 'tenant_user', 'session', 'event', 'signing_key', 'mirror', 'mirror_state']) t;
 SELECT policies_are('sessauth', t, '{}'::name[], format('%s has no policy: nobody but the owner sees it', t))
-	FROM unnest(ARRAY['secret', 'access', 'ledger_state', 'revocation_log']) t;
+	FROM unnest(ARRAY['secret', 'access', 'ledger_state', 'revocation_log', 'erasure']) t;
 SELECT ok('security_invoker=true' = ANY (reloptions), format('view %s is an invoker', oid::regclass))
 	FROM pg_class WHERE relnamespace = 'sessauth'::regnamespace AND relkind = 'v' ORDER BY relname;
 SELECT is('security_barrier=true' = ANY (reloptions), relname NOT IN ('history', 'revocations'),
@@ -87,7 +87,7 @@ SELECT is(tgenabled, 'A'::"char", format('trigger %s of %s fires always', tgname
 -- a dump carries the data and nothing that belongs to this cluster
 SELECT bag_eq(
 	$$SELECT c.relname::text FROM pg_extension e, unnest(e.extconfig) t JOIN pg_class c ON c.oid = t WHERE extname = 'sessauth'$$,
-	ARRAY['epoch_seq', 'event_seq', 'tenant', 'tenant_user', 'session', 'event', 'event_default', 'signing_key', 'secret', 'access', 'mirror'],
+	ARRAY['epoch_seq', 'event_seq', 'tenant', 'tenant_user', 'session', 'event', 'event_default', 'erasure', 'signing_key', 'secret', 'access', 'mirror'],
 	'the tables and sequences of the data are registered for dump');
 
 SELECT * FROM finish();
