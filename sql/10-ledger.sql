@@ -150,9 +150,11 @@ COMMENT ON COLUMN sessauth.signing_key.sealed IS 'The private key (PKCS #8), AES
 CREATE TABLE sessauth.secret (
 	name		text PRIMARY KEY CHECK (name IN ('link', 'refresh')),
 	sealed		bytea NOT NULL,
+	sealed_by	text NOT NULL,
 	created_at	timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE sessauth.secret IS 'The link key and the refresh-token key, AES-256-GCM under the master key';
+COMMENT ON COLUMN sessauth.secret.sealed_by IS 'Id of that master key, so that a server with another one can be told: the start of a MAC under it';
 
 CREATE TABLE sessauth.access (
 	role_name	text NOT NULL,

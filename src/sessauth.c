@@ -14,6 +14,7 @@
 
 #include "ledger/ledger.h"
 #include "server/log_hook.h"
+#include "server/master_key.h"
 #include "server/settings.h"
 #include "server/shmem.h"
 #include "worker/launcher.h"
@@ -33,5 +34,6 @@ _PG_init(void)
 
 	log_hook_install();
 	shmem_init();
+	master_key_init();
 	launcher_register();
 }

@@ -22,6 +22,7 @@
 #include "ledger/ledger.h"
 #include "ledger/signing.h"
 #include "server/keyring.h"
+#include "server/master_key.h"
 
 #define KEYS_MAX	256			/* more than a key set may hold (core/key.h) */
 
@@ -191,7 +192,7 @@ create_key(SaAlg alg)
 	Datum		values[4];
 	const unsigned char *master;
 
-	master = keyring_master();
+	master = master_key();
 	ledger_activate();
 	keyring_ensure_secrets();
 
@@ -305,7 +306,7 @@ signing_active(const char **kid)
 		alg_name = ledger_text(0, 2);
 		sealed = DatumGetByteaPP(ledger_datum(0, 3, &isnull));
 		len = VARSIZE_ANY_EXHDR(sealed);
-		master = keyring_master();
+		master = master_key();
 		key_label(cache.active_kid, label, sizeof(label));
 		der = palloc(len);
 		opened = len > SA_SEAL_OVERHEAD && sa_alg_parse(alg_name, strlen(alg_name), &alg) &&
@@ -318,7 +319,7 @@ signing_active(const char **kid)
 					(errcode(ERRCODE_CONFIG_FILE_ERROR),
 					 errmsg("the master key does not open signing key \"%s\"", cache.active_kid),
 					 errdetail("It was sealed under another master key, or its bytes were changed."),
-					 errhint("Point sessauth.master_key_file at the key this ledger was made with.")));
+					 errhint(KEYRING_HINT)));
 	}
 	*kid = cache.active_kid;
 	return cache.active;

@@ -1,6 +1,6 @@
 /*
  * keyring.h
- *		The master key, and the secrets sealed under it.
+ *		The secrets that the ledger has sealed under the master key.
  *
  * Used by ledger and worker. Everything opened here stays in this process and
  * is wiped when it exits.
@@ -10,12 +10,8 @@
 
 #include "core/digest.h"
 
-/*
- * The master key. Throws ERRCODE_CONFIG_FILE_ERROR with a hint that shows how
- * to make one when it is not configured or not readable. The result points to
- * process memory; do not free or copy it.
- */
-extern const unsigned char *keyring_master(void);
+#define KEYRING_HINT \
+	"Point sessauth.master_key_file (or _command) at the key this ledger was made with. If that is lost, so are the signing keys: make a new ledger."
 
 /*
  * Opens the secret "link" or "refresh". Needs SPI connected and a snapshot.

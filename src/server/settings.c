@@ -2,18 +2,21 @@
  * settings.c
  *		The settings sessauth.*.
  *
- * All of them are read by the server alone (PGC_SIGHUP): a setting that a
+ * All of them are read by the server alone: a setting that a
  * session could change would let an application mint tokens that live longer
  * than the worker remembers their revocation.
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "server/compat.h"
+#include "server/master_key.h"
 #include "server/settings.h"
 
 char	   *setting_master_key_file = NULL;
+char	   *setting_master_key_command = "";
 char	   *setting_issuer = NULL;
 char	   *setting_audience = NULL;
 int			setting_heartbeat_interval = 200;
@@ -37,9 +40,17 @@ static void define_string(const char *name, const char *what, char **variable, c
 void
 settings_init(void)
 {
-	define_string("sessauth.master_key_file",
-				  "File with the key that seals private keys at rest: 64 hex digits, readable by the server alone.",
-				  &setting_master_key_file, "", GUC_SUPERUSER_ONLY);
+	DefineCustomStringVariable("sessauth.master_key_file",
+							   "File with the key that seals private keys at rest: 64 hex digits, readable by the server alone.",
+							   NULL, &setting_master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   NULL, master_key_file_assigned, NULL);
+
+	/* Run by the postmaster alone, so a change would mean nothing before a restart; and a library that is loaded later may not define this kind. */
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomStringVariable("sessauth.master_key_command",
+								   "Command that prints that key, run once when the server starts.",
+								   NULL, &setting_master_key_command, "", PGC_POSTMASTER, GUC_SUPERUSER_ONLY,
+								   NULL, NULL, NULL);
 	define_string("sessauth.issuer", "The iss claim of new access tokens.", &setting_issuer, "sessauth", 0);
 	define_string("sessauth.audience", "The aud claim of new access tokens.", &setting_audience, "sessauth", 0);
 

@@ -12,6 +12,7 @@ typedef enum OnLimit
 } OnLimit;
 
 extern char *setting_master_key_file;
+extern char *setting_master_key_command;	/* empty: none */
 extern char *setting_issuer;
 extern char *setting_audience;
 extern int	setting_heartbeat_interval; /* ms */
