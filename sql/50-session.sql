@@ -27,7 +27,7 @@ CREATE FUNCTION sessauth.verify(
 	OUT expires_at timestamptz, OUT claims jsonb)
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_verify';
 COMMENT ON FUNCTION sessauth.verify(text) IS
-	'Authoritative check on the newest committed state; outcomes active, malformed, bad_signature, unknown_key, wrong_issuer, not_yet_valid, expired, revoked, cannot_tell';
+	'Authoritative check on the newest committed state; outcomes active, malformed, bad_signature, unknown_key, wrong_issuer, not_yet_valid, expired, revoked; on a standby cannot_tell, unless sessauth.standby_verify is on';
 
 CREATE FUNCTION sessauth.introspect(token text) RETURNS jsonb
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_introspect';

@@ -36,4 +36,5 @@ _PG_init(void)
 	shmem_init();
 	master_key_init();
 	launcher_register();
+	standby_check_register();
 }

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "utils/builtins.h"
 
 #include "core/refresh.h"
@@ -20,6 +21,12 @@
 static void read_access(Oid caller, int accesses, const char *text, size_t len, Bearer *out);
 static void read_refresh(Oid caller, int accesses, const char *text, size_t len, Bearer *out);
 static bool find_session(Oid caller, int accesses, const pg_uuid_t *session_id, TimestampTz now, Bearer *out);
+
+bool
+bearer_can_tell(void)
+{
+	return setting_standby_verify || !RecoveryInProgress();
+}
 
 void
 bearer_read(FunctionCallInfo fcinfo, Oid caller, int accesses, text *token, Bearer *out)

@@ -20,6 +20,9 @@ typedef struct Bearer
 	Jsonb	   *claims;			/* access tokens: the caller's own; or NULL */
 } Bearer;
 
+/* False on a standby, unless sessauth.standby_verify lets it answer from what it has replayed. */
+extern bool bearer_can_tell(void);
+
 /*
  * Reads a token; needs no frame. Only tokens of tenants that the caller may
  * serve have a session here; to anybody else they are of another issuer. Never

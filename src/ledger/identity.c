@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
@@ -43,7 +42,7 @@ sessauth_authenticate(PG_FUNCTION_ARGS)
 	identity.bound = false;
 	if (PG_ARGISNULL(0))
 		bearer.outcome = "malformed";
-	else if (!RecoveryInProgress())
+	else if (bearer_can_tell())
 		bearer_read(fcinfo, GetUserId(), ACCESS_SERVICE | ACCESS_NODE, PG_GETARG_TEXT_PP(0), &bearer);
 	if (bearer.is_refresh || strcmp(bearer.outcome, "active") != 0)
 		ereport(ERROR,

@@ -13,7 +13,6 @@
 
 #include "core/seal.h"
 #include "server/keyring.h"
-#include "server/master_key.h"
 
 static void secret_label(const char *name, char *label, size_t size);
 
@@ -47,6 +46,30 @@ keyring_open_secret(const char *name, unsigned char out[SA_KEY_LEN])
 				 : errdetail("It was sealed under the key with id %s; this server has the one with id %s.", sealed_by, id),
 				 errhint(KEYRING_HINT)));
 	return true;
+}
+
+bool
+keyring_matches(MasterKeyProblem *problem)
+{
+	const unsigned char *key = master_key_try(problem);
+	char		id[MASTER_KEY_ID_SIZE];
+	char	   *sealed_by;
+
+	if (key == NULL)
+		return false;
+	if (SPI_execute("SELECT sealed_by FROM sessauth.secret ORDER BY name LIMIT 1", true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read sessauth.secret");
+	if (SPI_processed == 0)
+		return true;
+	sealed_by = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	master_key_id(key, id);
+	if (strcmp(id, sealed_by) == 0)
+		return true;
+	strlcpy(problem->message, "the master key is not the one that sealed the secrets of this ledger", sizeof(problem->message));
+	snprintf(problem->detail, sizeof(problem->detail), "They were sealed under the key with id %s; this server has the one with id %s.",
+			 sealed_by, id);
+	problem->hint = KEYRING_HINT;
+	return false;
 }
 
 void

@@ -9,6 +9,7 @@
 #define SESSAUTH_SERVER_KEYRING_H
 
 #include "core/digest.h"
+#include "server/master_key.h"
 
 #define KEYRING_HINT \
 	"Point sessauth.master_key_file (or _command) at the key this ledger was made with. If that is lost, so are the signing keys: make a new ledger."
@@ -18,6 +19,12 @@
  * False when the row does not exist yet; throws when the master key is missing or wrong.
  */
 extern bool keyring_open_secret(const char *name, unsigned char out[SA_KEY_LEN]);
+
+/*
+ * True when this server's master key is the one that sealed the ledger's secrets, or none is sealed yet; otherwise
+ * the problem. Opens nothing. Needs SPI connected, a snapshot and the owner's rights.
+ */
+extern bool keyring_matches(MasterKeyProblem *problem);
 
 /* Creates both secrets unless they exist. Needs SPI connected and the owner's rights. */
 extern void keyring_ensure_secrets(void);

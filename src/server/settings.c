@@ -19,6 +19,7 @@ char	   *setting_master_key_file = NULL;
 char	   *setting_master_key_command = "";
 char	   *setting_issuer = NULL;
 char	   *setting_audience = NULL;
+bool		setting_standby_verify = false;
 int			setting_heartbeat_interval = 200;
 int			setting_max_lease = 30 * 1000;
 int			setting_access_ttl = 5 * 60;
@@ -53,6 +54,11 @@ settings_init(void)
 								   NULL, NULL, NULL);
 	define_string("sessauth.issuer", "The iss claim of new access tokens.", &setting_issuer, "sessauth", 0);
 	define_string("sessauth.audience", "The aud claim of new access tokens.", &setting_audience, "sessauth", 0);
+
+	DefineCustomBoolVariable("sessauth.standby_verify",
+							 "A standby answers about tokens from what it has replayed.",
+							 "It may not have heard yet of a revocation that the primary has committed.",
+							 &setting_standby_verify, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	define_int("sessauth.heartbeat_interval",
 			   "How often the worker proves to the nodes that they know everything.",

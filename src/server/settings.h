@@ -15,6 +15,7 @@ extern char *setting_master_key_file;
 extern char *setting_master_key_command;	/* empty: none */
 extern char *setting_issuer;
 extern char *setting_audience;
+extern bool setting_standby_verify;
 extern int	setting_heartbeat_interval; /* ms */
 extern int	setting_max_lease;	/* ms */
 
