@@ -44,7 +44,7 @@ static const struct
 	{"EXECUTE ON FUNCTION sessauth.reads_tenants()", ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"EXECUTE ON FUNCTION sessauth.session_state(timestamptz, timestamptz, timestamptz, bigint, bigint, bigint, bigint)",
 	ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
-	{"EXECUTE ON FUNCTION sessauth.mirror_status(), sessauth.node_status()", ACCESS_AUDITOR},
+	{"EXECUTE ON FUNCTION sessauth.mirror_status(), sessauth.node_status(), sessauth.status()", ACCESS_AUDITOR},
 	{"SELECT ON sessauth.sessions, sessauth.history, sessauth.revocations", ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"SELECT ON sessauth.keys", ACCESS_AUDITOR},
 	{"SELECT (kid, alg, public_jwk, created_at, retired_at, revoked_at) ON sessauth.signing_key", ACCESS_AUDITOR},

@@ -32,6 +32,12 @@ log_hook_install(void)
 	emit_log_hook = redact_report;
 }
 
+bool
+log_hook_is_first(void)
+{
+	return emit_log_hook == redact_report;
+}
+
 static void
 redact_report(ErrorData *report)
 {

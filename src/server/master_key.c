@@ -72,6 +72,7 @@ read_at_start(void)
 	if (started)
 		return;
 	started = true;
+	wipe_at_exit();
 	if (settings_are_right(&problem))
 	{
 		if (setting_master_key_command[0] == '\0' ? load_from_file(setting_master_key_file, &problem) : load_from_command(&problem))

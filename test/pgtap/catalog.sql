@@ -56,7 +56,7 @@ INSERT INTO matrix VALUES
 	('node', ARRAY['verify', 'introspect', 'jwks', 'link_key', 'authenticate', 'current_tenant', 'current_user_id', 'current_session_id']),
 	('admin', ARRAY['jwks', 'list_sessions', 'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant',
 		'block_user', 'unblock_user', 'reads_all', 'reads_tenants', 'session_state']),
-	('auditor', ARRAY['jwks', 'reads_all', 'reads_tenants', 'session_state', 'mirror_status', 'node_status']);
+	('auditor', ARRAY['jwks', 'reads_all', 'reads_tenants', 'session_state', 'mirror_status', 'node_status', 'status']);
 SELECT bag_eq(
 	format($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'sessauth'::regnamespace AND has_function_privilege('tap_%s', oid, 'EXECUTE')$$, access),
 	format('SELECT unnest(%L::text[])', functions),

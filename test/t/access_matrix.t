@@ -63,7 +63,8 @@ my %foreign = (
 	introspect      => '{"active": false}',
 	logout          => '0',
 	refresh_session => 'unknown',
-	authenticate    => '28000');
+	authenticate    => '28000',
+	status          => '');
 
 # ---- the document and the schema name the same things ----
 

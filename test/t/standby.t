@@ -73,11 +73,20 @@ for my $call ([ 'issue_session(?, ?)', 'acme', 'alice' ], [ 'refresh_session(?)'
 	is(error_of($on_standby, "SELECT sessauth.$text", @parameters)->{sqlstate}, '25006', "$text is refused: read only");
 }
 
+my %status = status();
+is_deeply([ grep { $status{$_}{state} ne 'ok' } sort keys %status ], ['durability'], 'status() has nothing against it, but for fsync, which this test has off');
+like($status{server}{detail}, qr/standby/, 'knows that it is a standby');
+like($status{worker}{detail}, qr/promotion/, 'and that the worker comes with the promotion');
+
+sub status { return map { $_->{check_name} => $_ } rows($standby->dbh, 'SELECT * FROM sessauth.status()'); }
+
 # ---- from what it has replayed ----
 
 my $from = restart_standby('sessauth.standby_verify = on');
 is(outcome('gate', $live), 'active', 'with standby_verify a live token is active');
 is(outcome('gate', $revoked), 'revoked', 'and a revoked one is revoked');
+%status = status();
+is($status{server}{state}, 'warning', 'status() warns of it');
 $gate = $standby->dbh('gate');
 like(value($gate, 'SELECT sessauth.introspect(?)', $live->{$_}), qr/"active": true/, "introspect of the $_") for qw(access_token refresh_token);
 like(value($gate, 'SELECT sessauth.introspect(?)', $revoked->{$_}), qr/"active": false/, "introspect of the $_ of a revoked session") for qw(access_token refresh_token);
@@ -126,11 +135,16 @@ like($log, qr/WARNING:  sessauth: after a failover to this standby, nobody could
   for qw(postgres second);
 like($log, qr/DETAIL:  They were sealed under the key with id $id; this server has the one with id [0-9a-f]{16}\.\n.*HINT:/, 'which names the keys');
 unlike($log, qr/database "empty"/, 'a database without the extension is not concerned');
+%status = status();
+is($status{master_key}{state}, 'error', 'status() says so, too');
+like($status{master_key}{detail}, qr/not the one that sealed.*$id/, 'and why');
 is(error_of($standby->dbh('gate'), 'SELECT sessauth.link_key()')->{sqlstate}, 'F0000', 'the link key cannot be read then');
 is(outcome('gate', $unknown), 'active', 'but tokens can be verified');
 
 $from = restart_standby("sessauth.master_key_file = '/nowhere/at/all'");
 like(log_says(qr/database "second"/, $from), qr/nobody could log in to database "postgres": could not open the master key file/, 'no key: a warning, too');
+%status = status();
+like($status{master_key}{detail}, qr/could not open/, 'and a finding of status()');
 
 # ---- promotion ----
 
