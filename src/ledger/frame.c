@@ -14,6 +14,7 @@
 #include "catalog/pg_proc.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -119,6 +120,9 @@ ledger_activate(void)
 		" WHERE d.datname = current_database()"
 		" ON CONFLICT DO NOTHING"
 	};
+
+	/* Rows are written without statements, so nobody else would refuse it, least of all on a standby. */
+	PreventCommandIfReadOnly("a call that changes the ledger");
 
 	if (ledger_is_active())
 		return;

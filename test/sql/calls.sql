@@ -82,3 +82,17 @@ SELECT length(sessauth.create_signing_key('EdDSA')) AS kid_length;
 SELECT outcome FROM sessauth.issue_session('c_acme', 'kim');
 SELECT sessauth.revoke_signing_key('no such key');
 SELECT sessauth.create_signing_key('HS256');
+
+-- a read-only transaction stays one
+BEGIN READ ONLY;
+SELECT outcome FROM sessauth.issue_session('c_acme', 'kim');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT sessauth.revoke_user('c_acme', 'kim');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT sessauth.logout(:'k2_refresh_token');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT outcome FROM sessauth.verify(:'k1_access_token');
+COMMIT;
