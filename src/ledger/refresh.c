@@ -208,7 +208,7 @@ end_for_reuse(const SessionRow *session)
 	ledger_action.kind = "refresh_reused";
 	ledger_run(&update, &value, NULL);
 	ledger_action.kind = NULL;
-	handover_note(HANDOVER_THEFT, &session->session_id, session->tenant_id, session->user_id, session->expires_at);
+	handover_note(HANDOVER_THEFT, &session->session_id, session->tenant_id, session->user_id, session->access_expires_at);
 }
 
 static void

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "server/handover.h"
 #include "server/shmem.h"
@@ -31,6 +32,7 @@ static dlist_head leaving = DLIST_STATIC_INIT(leaving); /* aborted, not yet in s
 static void at_transaction_end(XactEvent event, void *arg);
 static void at_subtransaction_end(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *arg);
 static void at_exit(int code, Datum arg);
+static void tell_loss(void);
 static void hand_over(void);
 
 void
@@ -111,8 +113,55 @@ at_exit(int code, Datum arg)
 		if (!dlist_is_empty(&leaving))
 			pg_usleep(10000);
 	}
-	if (!dlist_is_empty(&leaving))
-		ereport(LOG, (errmsg("sessauth: tokens of an aborted transaction could not be handed to the worker")));
+	if (!dlist_is_empty(&leaving) && shared != NULL)
+		tell_loss();
+}
+
+/* Rather no lease for anybody, for the lifetime of a token, than one that passes over what was lost. */
+static void
+tell_loss(void)
+{
+	HandoverLoss *loss = NULL;
+	TimestampTz until = 0;
+	dlist_iter	iter;
+	int			count = 0;
+
+	dlist_foreach(iter, &leaving)
+	{
+		until = Max(until, dlist_container(Note, node, iter.cur)->entry.until);
+		count++;
+	}
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < HANDOVER_LOSSES && loss == NULL; i++)
+		if (shared->losses[i].database == MyDatabaseId || shared->losses[i].until == 0)
+			loss = &shared->losses[i];
+	if (loss != NULL)
+		loss->database = MyDatabaseId;
+	else
+	{
+		loss = &shared->losses[0];
+		loss->database = InvalidOid;
+	}
+	loss->until = Max(loss->until, until);
+	LWLockRelease(shared->lock);
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("sessauth could not hand %d tokens of aborted transactions to its worker", count),
+			 errdetail("No node gets a lease before they have expired: %s.", timestamptz_to_str(until)),
+			 errhint("See why the worker of this database does not run, or is too busy.")));
+}
+
+TimestampTz
+handover_lost_until(void)
+{
+	TimestampTz until = 0;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < HANDOVER_LOSSES; i++)
+		if (shared->losses[i].database == MyDatabaseId || shared->losses[i].database == InvalidOid)
+			until = Max(until, shared->losses[i].until);
+	LWLockRelease(shared->lock);
+	return until;
 }
 
 static void

@@ -5,7 +5,8 @@
  * A token that was minted in a transaction that rolls back is in somebody's
  * hands all the same, and a theft that was seen in one has happened. Backends note both; when the (sub)transaction
  * aborts the notes go into shared memory, and the worker revokes and records them in a transaction of its own.
- * Stated limits: a crash between the two, and ROLLBACK PREPARED.
+ * A process that ends while the worker has made no room for its notes leaves word of that instead: until the tokens have expired
+ * no node gets a lease. Stated limits: a crash between the two, and ROLLBACK PREPARED.
  */
 #ifndef SESSAUTH_SERVER_HANDOVER_H
 #define SESSAUTH_SERVER_HANDOVER_H
@@ -20,7 +21,7 @@
 typedef enum HandoverKind
 {
 	HANDOVER_FREE,
-	HANDOVER_MINTED,			/* the session was never committed, its access token lives until "until" */
+	HANDOVER_MINTED,			/* the session was never committed */
 	HANDOVER_THEFT				/* a used refresh token of this session was presented */
 } HandoverKind;
 
@@ -31,11 +32,22 @@ typedef struct Handover
 	pg_uuid_t	session_id;
 	char		tenant[SA_TENANT_ID_MAX + 1];
 	char		user[SA_USER_ID_MAX + 1];
-	TimestampTz until;
+	TimestampTz until;			/* no access token of the session lives longer */
 } Handover;
+
+/* Notes of a database were lost; the tokens they were about live until "until". */
+#define HANDOVER_LOSSES 16
+typedef struct HandoverLoss
+{
+	Oid			database;		/* InvalidOid: any */
+	TimestampTz until;			/* 0: free */
+} HandoverLoss;
 
 /* In a backend: remembers it until the transaction ends. May throw out of memory, and then nothing may be handed out. */
 extern void handover_note(HandoverKind kind, const pg_uuid_t *session_id, const char *tenant, const char *user, TimestampTz until);
+
+/* In the worker: until when lost notes of this database matter, in the ledger's time; 0 when none were lost. */
+extern TimestampTz handover_lost_until(void);
 
 /* In the worker: copies of the entries of this database (palloc'ed) and where they are; returns how many. */
 extern int	handover_take(Handover **entries, int **places);

@@ -88,6 +88,7 @@ typedef struct SharedState
 	MirrorStatus mirrors[MIRROR_STATUS_MAX];
 	NodeStatus	nodes[NODE_STATUS_MAX];
 	Handover	handover[HANDOVER_MAX];
+	HandoverLoss losses[HANDOVER_LOSSES];
 } SharedState;
 
 /* NULL until the postmaster has set it up: the library was not preloaded. */
