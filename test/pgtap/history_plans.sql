@@ -24,6 +24,11 @@ INSERT INTO sessauth.event (at, kind, revokes, tenant_id, user_id, session_id, e
 	SELECT timestamptz '2098-01-01 00:00:00Z' + i * interval '250 seconds', CASE WHEN i % 7 = 0 THEN 'session_revoked' ELSE 'session_refreshed' END,
 		CASE WHEN i % 7 = 0 THEN 'session' END, 'plans_' || i % 20, 'user ' || i / 20 % 30, gen_random_uuid(), 1
 	FROM generate_series(0, 59999) i;
+-- and a tenant as big as all of these, with 300 users; every third event is a revocation
+INSERT INTO sessauth.event (at, kind, revokes, tenant_id, user_id, session_id, epoch)
+	SELECT timestamptz '2098-01-01 00:00:00Z' + i * interval '250 seconds', CASE WHEN i % 3 = 0 THEN 'session_revoked' ELSE 'session_refreshed' END,
+		CASE WHEN i % 3 = 0 THEN 'session' END, 'plans_big', 'user ' || i / 3 % 300, gen_random_uuid(), 1
+	FROM generate_series(0, 59999) i;
 ANALYZE sessauth.event;
 
 -- How many pages a query touches, and what it finds. One run before, which fills the caches of catalog and grants.
@@ -38,6 +43,11 @@ BEGIN
 END
 $$;
 CREATE TEMP TABLE question (name text, query text, rows bigint);
+CREATE TEMP TABLE big_question (LIKE question);
+INSERT INTO big_question VALUES
+	('the revocations of a user of a big tenant', $$SELECT * FROM sessauth.revocations WHERE tenant_id = 'plans_big' AND user_id = 'user 3'$$, 67),
+	('the newest revocations of a big tenant', $$SELECT * FROM sessauth.revocations WHERE tenant_id = 'plans_big' ORDER BY at DESC LIMIT 30$$, 30),
+	('the newest revocations of all', $$SELECT * FROM sessauth.revocations ORDER BY event_id DESC LIMIT 30$$, 30);
 INSERT INTO question VALUES
 	('the newest revocations of a tenant', $$SELECT * FROM sessauth.revocations WHERE tenant_id = 'plans_3' ORDER BY at DESC LIMIT 10$$, 10),
 	('the newest revocations of a user', $$SELECT * FROM sessauth.revocations WHERE tenant_id = 'plans_3' AND user_id = 'user 3' ORDER BY at DESC LIMIT 10$$, 10),
@@ -50,19 +60,19 @@ INSERT INTO question VALUES
 	('the events of a user in a time', $$SELECT * FROM sessauth.history WHERE tenant_id = 'plans_3' AND user_id = 'user 3'
 		AND at >= '2098-03-01 00:00:00Z' AND at < '2098-04-01 00:00:00Z'$$, 18);
 CREATE TEMP TABLE answer (who name, name text, pages bigint, hits bigint);
-GRANT SELECT ON question TO plans_admin, plans_auditor, plans_everything;
+GRANT SELECT ON question, big_question TO plans_admin, plans_auditor, plans_everything;
 GRANT INSERT ON answer TO plans_admin, plans_auditor, plans_everything;
 SET ROLE plans_admin;
 INSERT INTO answer SELECT current_user, name, p.* FROM question, pg_temp.pages(query) p;
 SET ROLE plans_auditor;
 INSERT INTO answer SELECT current_user, name, p.* FROM question, pg_temp.pages(query) p;
 SET ROLE plans_everything;
-INSERT INTO answer SELECT current_user, name, p.* FROM question, pg_temp.pages(query) p;
+INSERT INTO answer SELECT current_user, name, p.* FROM (TABLE question UNION ALL TABLE big_question) q, pg_temp.pages(query) p;
 RESET ROLE;
 
 SELECT cmp_ok(sum(relpages), '>', 800::bigint, 'the history has many pages') FROM pg_class
 	WHERE relnamespace = 'sessauth'::regnamespace AND relname LIKE 'event\_2098%' AND relkind = 'r';
-SELECT is(hits, rows, format('%s finds %s', who, name)) FROM answer JOIN question USING (name) ORDER BY who, name;
+SELECT is(hits, rows, format('%s finds %s', who, name)) FROM answer JOIN (TABLE question UNION ALL TABLE big_question) q USING (name) ORDER BY who, name;
 SELECT cmp_ok(pages, '<', 120::bigint, format('%s finds %s in few pages', who, name)) FROM answer ORDER BY who, name;
 
 SELECT * FROM finish();
