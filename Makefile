@@ -4,9 +4,10 @@
 #   make install    into PG_CONFIG's tree       make test    run every test
 
 EXTENSION   = sessauth
-EXTVERSION  = 0.1
+EXTVERSION  = 0.2
 MODULE_big  = sessauth
 OBJS        = $(patsubst %.c,%.o,$(wildcard src/*.c src/core/*.c src/server/*.c src/ledger/*.c src/worker/*.c))
+DATA        = $(wildcard sql/upgrade/*.sql)
 DATA_built  = $(EXTENSION)--$(EXTVERSION).sql
 CHAPTERS    = $(sort $(wildcard sql/[0-9]*.sql))
 

@@ -1,4 +1,4 @@
-/* sessauth 0.1: joined by the Makefile from the numbered chapters in sql/. */
+/* sessauth: joined by the Makefile from the numbered chapters in sql/. */
 
 \echo Use "CREATE EXTENSION sessauth" to load this file. \quit
 

@@ -1,0 +1,159 @@
+# upgrade.t
+#		A ledger of 0.1 with data in it is updated: afterwards its catalog is the
+#		same as a fresh one's, nothing is lost, and a dump of it carries the grants.
+#
+# test/upgrade holds what 0.1 installed. Its rows come from a ledger of today, cut down to the columns of 0.1.
+
+use strict;
+use warnings;
+
+use File::Copy qw(copy);
+use PostgreSQL::Test::Utils ();
+use Sessauth;
+use Sessauth::Catalog qw(catalog_of);
+use Test::More;
+
+chomp(my $sharedir = qx("$ENV{PG_CONFIG}" --sharedir));
+copy('test/upgrade/sessauth--0.1.sql', "$sharedir/extension/") or die "sessauth--0.1.sql: $!";
+
+my $ledger = new_ledger('upgrade', extension => 0);
+my $root   = $ledger->dbh;
+$root->do("CREATE DATABASE $_") for qw(fresh old restored);
+$ledger->create_extension('fresh');
+
+my $fresh = $ledger->dbh(undef, 'fresh');
+my $app   = $ledger->dbh('app', 'fresh');
+value($fresh, 'SELECT sessauth.create_signing_key()');
+value($fresh, 'SELECT sessauth.create_tenant(?)', 'acme');
+$fresh->do("CREATE ROLE $_ LOGIN") for qw(watcher chief);
+value($fresh, 'SELECT sessauth.grant_access(?, ?)', 'watcher', 'auditor');
+value($fresh, 'SELECT sessauth.grant_access(?, ?, ?)', 'chief', 'tenant_admin', 'acme');
+my $alice = row($app, 'SELECT * FROM sessauth.issue_session(?, ?, ?)', 'acme', 'alice', 'phone');
+my $bob   = row($app, 'SELECT * FROM sessauth.issue_session(?, ?)', 'acme', 'bob');
+value($app, 'SELECT sessauth.revoke_user(?, ?, ?, ?)', 'acme', 'bob', 'laptop lost', 'admin');
+$app->disconnect;
+
+my $old = $ledger->dbh(undef, 'old');
+my ($past, $current, $next) = map {
+	value($old, q{SELECT to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + ? * interval '1 month', 'YYYY_MM')}, $_)
+} -6, 0, 1;
+make_old();
+isnt(join("\n", catalog_of($old)), join("\n", catalog_of($fresh)), 'the comparison sees a difference');
+my $events = value($old, 'SELECT count(*) FROM sessauth.event');
+cmp_ok($events, '>', 5, 'the old ledger has a history');
+
+$old->do('ALTER EXTENSION sessauth UPDATE');
+is(value($old, q{SELECT extversion FROM pg_extension WHERE extname = 'sessauth'}),
+	value($old, 'SELECT sessauth.library_version()'), 'ALTER EXTENSION sessauth UPDATE leads to the version of the library');
+same_catalog('an updated ledger has the same catalog as a fresh one');
+same_months();
+
+is(value($old, 'SELECT count(*) FROM sessauth.event'), $events, 'the history is complete');
+$app = $ledger->dbh('app', 'old');
+is(value($app, 'SELECT outcome FROM sessauth.verify(?)', $alice->{access_token}), 'active', 'a token of before is good');
+is(value($app, 'SELECT outcome FROM sessauth.verify(?)', $bob->{access_token}), 'revoked', 'a revoked one stays revoked');
+my $tokens = row($app, 'SELECT * FROM sessauth.refresh_session(?)', $alice->{refresh_token});
+is($tokens->{outcome}, 'ok', 'a refresh token of before works');
+cmp_ok(row($app, 'SELECT * FROM sessauth.issue_session(?, ?)', 'acme', 'bob')->{epoch}, '>', $bob->{epoch}, 'epochs go on');
+cmp_ok(value($old, 'SELECT count(*) FROM sessauth.event'), '>', $events, 'and so does the history');
+$app->disconnect;
+poll_until('the worker to number what the updated ledger has', sub { value($old, 'SELECT n FROM sessauth.ledger_state') >= 1 });
+same_catalog('what the updated ledger does changes nothing of that');
+
+# PostgreSQL takes what a script grants for a part of the extension, and such grants are in no dump.
+my $dir  = private_dir();
+my $dump = "$dir/old.sql";
+PostgreSQL::Test::Utils::system_or_bail('pg_dump', '-f', $dump, '-d', $ledger->connstr('old'));
+PostgreSQL::Test::Utils::system_or_bail('psql', '-qX', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-d', $ledger->connstr('restored'), '-f', $dump);
+$app = $ledger->dbh('app', 'restored');
+is(value($app, 'SELECT outcome FROM sessauth.refresh_session(?)', $tokens->{refresh_token}), 'ok', 'a dump of it carries sessions and grants');
+$app->disconnect;
+my $restored = $ledger->dbh(undef, 'restored');
+is_deeply([ privileges_in($restored) ], [ privileges_in($fresh) ], 'and every privilege');
+
+done_testing;
+
+# Database "old": the extension as 0.1 made it, with the rows and the grants of "fresh".
+sub make_old
+{
+	$old->do(q{CREATE EXTENSION sessauth VERSION '0.1'});
+	old_month($_) for $past, $current, $next;
+
+	my @tables = qw(tenant tenant_user session event signing_key secret access mirror mirror_state ledger_state revocation_log);
+	for my $table (@tables)
+	{
+		my $columns = value($old, q{SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+			WHERE attrelid = ?::regclass AND attnum > 0 AND NOT attisdropped}, "sessauth.$table");
+		$old->do("ALTER TABLE sessauth.$table DISABLE TRIGGER USER");
+		my ($line, @lines);
+		$fresh->do("COPY (SELECT $columns FROM sessauth.$table) TO STDOUT");
+		push @lines, $line while $fresh->pg_getcopydata($line) >= 0;
+		$old->do("COPY sessauth.$table ($columns) FROM STDIN");
+		$old->pg_putcopydata($_) for @lines;
+		$old->pg_putcopyend;
+		$old->do(qq{ALTER TABLE sessauth.$table ENABLE ALWAYS TRIGGER "$_"})
+		  for @{ $old->selectcol_arrayref(q{SELECT tgname FROM pg_trigger WHERE tgrelid = ?::regclass AND NOT tgisinternal}, undef, "sessauth.$table") };
+	}
+	$old->do(q{UPDATE sessauth.ledger_state SET database_oid = d.oid FROM pg_database d WHERE datname = 'old'});
+	$old->do("SELECT setval('sessauth.$_', ?)", undef, value($fresh, "SELECT last_value FROM sessauth.$_")) for qw(epoch_seq event_seq);
+
+	# In a dump's words; what 0.1 does not have, it cannot have granted.
+	my ($dump) = PostgreSQL::Test::Utils::run_command([ 'pg_dump', '--schema-only', '-d', $ledger->connstr('fresh') ]);
+	for my $grant ($dump =~ /^GRANT .*;$/mg)
+	{
+		next if eval { $old->do($grant) };
+		die $@ unless $old->state =~ /^(42883|42P01|42703)$/;
+	}
+	return;
+}
+
+# A month of the history as 0.1 made it.
+sub old_month
+{
+	my ($name) = @_;
+	my ($from, $to) = $old->selectrow_array(q{SELECT to_char(m, 'YYYY-MM-DD'), to_char(m + interval '1 month', 'YYYY-MM-DD')
+		FROM to_date(?, 'YYYY_MM') m}, undef, $name);
+
+	$old->do($_) for "CREATE TABLE sessauth.event_$name PARTITION OF sessauth.event FOR VALUES FROM ('$from 00:00:00Z') TO ('$to 00:00:00Z')",
+	  "ALTER TABLE sessauth.event_$name ADD PRIMARY KEY (event_id)",
+	  "CREATE INDEX ON sessauth.event_$name (xid, event_id)",
+	  "CREATE INDEX ON sessauth.event_$name (tenant_id, user_id, at)",
+	  "CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.event_$name FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate()",
+	  "ALTER TABLE sessauth.event_$name ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY, ENABLE ALWAYS TRIGGER no_truncate";
+	return;
+}
+
+# Line by line, so that a failure names what is missing and what is too much.
+sub same_catalog
+{
+	my ($name) = @_;
+	my %old   = map { $_ => 1 } grep { !/event_$past/ } catalog_of($old);
+	my %fresh = map { $_ => 1 } catalog_of($fresh);
+
+	ok(keys %old == grep({ $fresh{$_} } keys %old) && keys %old == keys %fresh, $name)
+	  or diag join "\n", (map { "only fresh: $_" } grep { !$old{$_} } sort keys %fresh), (map { "only updated: $_" } grep { !$fresh{$_} } sort keys %old);
+	return;
+}
+
+# Not those on the months: a dump has them all, the fresh ledger only its own.
+sub privileges_in
+{
+	my ($dbh) = @_;
+	return grep { /^(?:function|relation|column) / && !/event_\d/ } catalog_of($dbh);
+}
+
+# A month that only the updated ledger has looks like the current one, but for its bounds.
+sub same_months
+{
+	my %lines;
+	for my $line (catalog_of($old))
+	{
+		next unless $line =~ /event_($past|$current)/;
+		my $month = $1;
+		$line =~ s/event_$month/event_MONTH/g;
+		$line =~ s/'\d{4}-\d\d-\d\d [^']*'/'...'/g;
+		push @{ $lines{$month} }, $line;
+	}
+	is_deeply($lines{$past}, $lines{$current}, 'a month of 0.1 is brought to the shape of a new one');
+	return;
+}
