@@ -100,9 +100,9 @@ CREATE TABLE sessauth.event (
 	actor		text,
 	role		name NOT NULL DEFAULT session_user,
 	ip			inet,
-	client_addr	inet DEFAULT inet_client_addr(),
 	reason		text,
-	detail		jsonb
+	detail		jsonb,
+	client_addr	inet DEFAULT inet_client_addr()
 ) PARTITION BY RANGE (at);
 
 CREATE TABLE sessauth.event_default PARTITION OF sessauth.event DEFAULT;
@@ -150,18 +150,18 @@ COMMENT ON COLUMN sessauth.signing_key.sealed IS 'The private key (PKCS #8), AES
 CREATE TABLE sessauth.secret (
 	name		text PRIMARY KEY CHECK (name IN ('link', 'refresh')),
 	sealed		bytea NOT NULL,
-	sealed_by	text NOT NULL,
-	created_at	timestamptz NOT NULL DEFAULT clock_timestamp()
+	created_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	sealed_by	text NOT NULL
 );
 COMMENT ON TABLE sessauth.secret IS 'The link key and the refresh-token key, AES-256-GCM under the master key';
 COMMENT ON COLUMN sessauth.secret.sealed_by IS 'Id of that master key, so that a server with another one can be told: the start of a MAC under it';
 
 CREATE TABLE sessauth.access (
 	role_name	text NOT NULL,
-	role_id		oid,
 	access		text NOT NULL CHECK (access IN ('service', 'node', 'tenant_admin', 'auditor')),
 	tenant_id	text COLLATE "C",
 	granted_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	role_id		oid,
 	CHECK (access <> 'tenant_admin' OR tenant_id IS NOT NULL),
 	CHECK (access <> 'node' OR tenant_id IS NULL)
 );

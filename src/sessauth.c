@@ -33,6 +33,7 @@ _PG_init(void)
 		return;
 
 	log_hook_install();
+	upgrade_hook_install();
 	shmem_init();
 	master_key_init();
 	launcher_register();

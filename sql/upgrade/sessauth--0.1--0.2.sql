@@ -16,3 +16,185 @@ SET LOCAL search_path TO pg_catalog, pg_temp;
 
 /* Every call takes a share of this lock before any other: what runs now can end, and nothing new comes in between. */
 LOCK TABLE sessauth.ledger_state IN ACCESS EXCLUSIVE MODE;
+
+/* ---- 10, 20: the history ---- */
+
+/* The default apart from the column: nobody knows the address for what is there already. */
+ALTER TABLE sessauth.event ADD COLUMN client_addr inet;
+ALTER TABLE sessauth.event ALTER COLUMN client_addr SET DEFAULT inet_client_addr();
+COMMENT ON COLUMN sessauth.event.ip IS 'The end user''s address, as the application tells it';
+COMMENT ON COLUMN sessauth.event.client_addr IS 'The address of the database connection; null over a unix socket and for the worker';
+COMMENT ON COLUMN sessauth.event.detail IS
+	'{"before": …, "after": …}: of an UPDATE the columns that differ, of an INSERT or DELETE the row; null where the other columns say it all';
+
+DO $$
+DECLARE
+	partition regclass;
+BEGIN
+	FOR partition IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'sessauth.event'::regclass ORDER BY 1 LOOP
+		EXECUTE format('CREATE INDEX ON %s (tenant_id, at)', partition);
+		EXECUTE format('CREATE INDEX ON %s (tenant_id, at, user_id) WHERE revokes IS NOT NULL', partition);
+		EXECUTE format('ALTER TABLE %s ALTER tenant_id SET STATISTICS 0, ALTER user_id SET STATISTICS 0, ALTER session_id SET STATISTICS 0,'
+			' ALTER actor SET STATISTICS 0, ALTER ip SET STATISTICS 0, ALTER client_addr SET STATISTICS 0, ALTER reason SET STATISTICS 0', partition);
+	END LOOP;
+END
+$$;
+
+CREATE FUNCTION sessauth.guard_history() RETURNS trigger
+	LANGUAGE C AS 'MODULE_PATHNAME', 'sessauth_guard_history';
+COMMENT ON FUNCTION sessauth.guard_history() IS 'The history is changed by superusers, retention and erase_user() alone';
+
+CREATE TRIGGER guard BEFORE UPDATE OR DELETE ON sessauth.event
+	FOR EACH ROW EXECUTE FUNCTION sessauth.guard_history();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.ledger_state
+	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.mirror_state
+	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
+ALTER TABLE sessauth.event ENABLE ALWAYS TRIGGER guard;
+ALTER TABLE sessauth.ledger_state ENABLE ALWAYS TRIGGER no_truncate;
+ALTER TABLE sessauth.mirror_state ENABLE ALWAYS TRIGGER no_truncate;
+
+CREATE FUNCTION sessauth.prepare_partition(partition regclass) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_prepare_partition';
+COMMENT ON FUNCTION sessauth.prepare_partition(regclass) IS
+	'Gives a partition of the history its indexes, guards and row security; throws 42P16 when it has them already';
+
+/* ---- 65: reading the history ---- */
+
+DROP VIEW sessauth.history;
+
+CREATE VIEW sessauth.history WITH (security_barrier) AS
+	SELECT e.event_id, e.at, e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.epoch, e.actor, e.role, e.ip, e.client_addr,
+		e.reason, e.detail -> 'before' AS before, e.detail -> 'after' AS after
+	FROM sessauth.event e
+	WHERE (SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]);
+COMMENT ON VIEW sessauth.history IS 'Everything that happened. The newest: of a tenant, ORDER BY at DESC LIMIT n; of all, ORDER BY event_id DESC';
+COMMENT ON COLUMN sessauth.history.actor IS 'Who asked for it: the user of an authenticated transaction, else whom the caller named';
+COMMENT ON COLUMN sessauth.history.role IS 'The database role that did it';
+COMMENT ON COLUMN sessauth.history.ip IS 'The end user''s address, as the application tells it';
+COMMENT ON COLUMN sessauth.history.client_addr IS 'The address of the database connection; null over a unix socket and for the worker';
+COMMENT ON COLUMN sessauth.history.before IS 'Of a change, the columns that differ, as they were; of a deletion, the row';
+COMMENT ON COLUMN sessauth.history.after IS 'Of a change, the columns that differ, as they are since; of a new row, the row';
+
+CREATE VIEW sessauth.revocations WITH (security_barrier) AS
+	SELECT e.event_id, e.at, e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.actor, e.role, e.ip, e.client_addr, e.reason
+	FROM sessauth.event e
+	WHERE e.revokes IS NOT NULL
+		AND ((SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+COMMENT ON VIEW sessauth.revocations IS
+	'Who logged whom out, when and why: what ended sessions or keys. The newest: of a tenant, ORDER BY at DESC LIMIT n; of all, ORDER BY event_id DESC';
+COMMENT ON COLUMN sessauth.revocations.user_id IS 'Whom; null when it was everybody of the tenant, or a key';
+COMMENT ON COLUMN sessauth.revocations.session_id IS 'The one session that it ended; null when it was all of the user, the tenant or a key';
+
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 150000 THEN
+		ALTER VIEW sessauth.history SET (security_invoker = true, security_barrier = false);
+		ALTER VIEW sessauth.revocations SET (security_invoker = true, security_barrier = false);
+	END IF;
+END
+$$;
+
+/* ---- 10: grants are bound to roles; not a change that the history would tell ---- */
+
+ALTER TABLE sessauth.access ADD COLUMN role_id oid;
+ALTER TABLE sessauth.access DISABLE TRIGGER record;
+UPDATE sessauth.access SET role_id = r.oid FROM pg_roles r
+	WHERE r.rolname = role_name AND EXISTS (SELECT FROM sessauth.ledger_state);
+ALTER TABLE sessauth.access ENABLE ALWAYS TRIGGER record;
+DROP INDEX sessauth.access_once;
+COMMENT ON TABLE sessauth.access IS 'Which role may do what';
+COMMENT ON COLUMN sessauth.access.role_name IS 'Carries the grant through a dump: roles of another cluster have other ids';
+COMMENT ON COLUMN sessauth.access.role_id IS
+	'The role itself: renamed it keeps its access, and a later role of its old name gets none. A restored ledger is bound by name when it becomes active';
+
+/* A grant whose role is gone or has another name must not come back as a grant to whoever bears that name elsewhere. */
+SELECT pg_catalog.pg_extension_config_dump('sessauth.access',
+	'WHERE NOT EXISTS (SELECT FROM sessauth.ledger_state)'
+	' OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role_id AND r.rolname = role_name)');
+
+/* ---- 10, 70: mirrors; what the column said before means a full sync ---- */
+
+ALTER TABLE sessauth.mirror_state RENAME COLUMN run_id TO place;
+COMMENT ON COLUMN sessauth.mirror_state.place IS 'The life of the Redis process, the database and the prefix that this is about: another one has other keys, or may have lost some';
+COMMENT ON FUNCTION sessauth.add_mirror(text, text, text) IS
+	'Makes a Redis server a mirror: redis://[user@]host[:port][/db], rediss:// for TLS (options cacert, cert and key name PEM files), or unix:///path[?db=n]; option prefix is put before every key name; throws 22023, 42710, F0000';
+
+/* ---- 10, 20, 30, 65: erasure ---- */
+
+CREATE TABLE sessauth.erasure (
+	event_id	bigint PRIMARY KEY,
+	tenant_id	text COLLATE "C" NOT NULL,
+	user_id		text COLLATE "C" NOT NULL,
+	pseudonym	text NOT NULL,
+	epoch		bigint NOT NULL
+);
+COMMENT ON TABLE sessauth.erasure IS
+	'Erased users whose real id somebody still needs: nodes for the revocation, transactions that were open; the worker finishes them';
+COMMENT ON COLUMN sessauth.erasure.event_id IS 'The event of the erasure, which still has the real user id';
+COMMENT ON COLUMN sessauth.erasure.epoch IS 'What is older was the erased user''s; what is newer is somebody''s who came later under the same id';
+SELECT pg_catalog.pg_extension_config_dump('sessauth.erasure', '');
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.erasure
+	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
+ALTER TABLE sessauth.erasure ENABLE ALWAYS TRIGGER no_truncate;
+ALTER TABLE sessauth.erasure ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE FUNCTION sessauth.erase_user(tenant_id text, user_id text, reason text DEFAULT NULL, actor text DEFAULT NULL) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_erase_user';
+COMMENT ON FUNCTION sessauth.erase_user(text, text, text, text) IS
+	'Ends every session of a user, removes the user (a block included), and puts a pseudonym into the history; reads all of the tenant''s; returns the event id; throws 42704';
+
+CREATE FUNCTION sessauth.finish_erasures() RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_finish_erasures';
+COMMENT ON FUNCTION sessauth.finish_erasures() IS
+	'Puts the pseudonym into what an erasure had to leave until no node needs the real user id; the worker calls it; returns how many are complete';
+
+/* ---- 10: which master key sealed a secret; the library fills in the id after the update (upgrade.c) ---- */
+
+ALTER TABLE sessauth.secret ADD COLUMN sealed_by text NOT NULL DEFAULT '';
+ALTER TABLE sessauth.secret ALTER COLUMN sealed_by DROP DEFAULT;
+COMMENT ON COLUMN sessauth.secret.sealed_by IS 'Id of that master key, so that a server with another one can be told: the start of a MAC under it';
+
+/* ---- 30: no statistics that would tell of other tenants ---- */
+
+ALTER TABLE sessauth.tenant ALTER tenant_id SET STATISTICS 0;
+ALTER TABLE sessauth.tenant_user ALTER tenant_id SET STATISTICS 0, ALTER user_id SET STATISTICS 0;
+ALTER TABLE sessauth.session ALTER tenant_id SET STATISTICS 0, ALTER user_id SET STATISTICS 0, ALTER session_id SET STATISTICS 0,
+	ALTER device SET STATISTICS 0, ALTER ip SET STATISTICS 0, ALTER user_agent SET STATISTICS 0, ALTER end_reason SET STATISTICS 0;
+ALTER TABLE sessauth.event ALTER tenant_id SET STATISTICS 0, ALTER user_id SET STATISTICS 0, ALTER session_id SET STATISTICS 0,
+	ALTER actor SET STATISTICS 0, ALTER ip SET STATISTICS 0, ALTER client_addr SET STATISTICS 0, ALTER reason SET STATISTICS 0;
+
+/* ---- 50, 80 ---- */
+
+COMMENT ON FUNCTION sessauth.verify(text) IS
+	'Authoritative check on the newest committed state; outcomes active, malformed, bad_signature, unknown_key, wrong_issuer, not_yet_valid, expired, revoked; on a standby cannot_tell, unless sessauth.standby_verify is on';
+
+CREATE FUNCTION sessauth.status(OUT check_name text, OUT state text, OUT detail text, OUT hint text) RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_status';
+COMMENT ON FUNCTION sessauth.status() IS
+	'What is in order (ok), should be looked at (warning) and does not work (error), each with a hint; works on a standby and when other calls do not';
+
+/* ---- 90: nothing is for anybody yet ---- */
+
+DO $$
+DECLARE
+	statement text;
+BEGIN
+	FOR statement IN
+		SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s', o.kind, o.name,
+			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+		FROM (
+			SELECT 'TABLE' AS kind, oid::regclass::text AS name, relowner AS owner, coalesce(relacl, acldefault('r', relowner)) AS acl
+				FROM pg_class WHERE oid = ANY (ARRAY['sessauth.history', 'sessauth.revocations', 'sessauth.erasure']::regclass[])
+			UNION ALL
+			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
+				FROM pg_proc WHERE oid = ANY (ARRAY['sessauth.guard_history()', 'sessauth.prepare_partition(regclass)',
+					'sessauth.erase_user(text, text, text, text)', 'sessauth.finish_erasures()', 'sessauth.status()']::regprocedure[])
+		) o, aclexplode(o.acl) a
+		WHERE a.grantee <> o.owner
+	LOOP
+		EXECUTE statement;
+	END LOOP;
+END
+$$;

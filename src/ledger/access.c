@@ -235,6 +235,25 @@ change_privileges(const char *verb, const char *direction, int accesses, const c
 }
 
 void
+access_renew_privileges(void)
+{
+	static LedgerQuery grants = {
+		"SELECT r.rolname, a.access FROM sessauth.access a JOIN pg_roles r ON r.oid = a.role_id ORDER BY 1, 2"
+	};
+	uint64		count = ledger_run(&grants, NULL, NULL);
+	char	  **roles = palloc(count * sizeof(char *));
+	int		   *accesses = palloc(count * sizeof(int));
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		roles[i] = ledger_text(i, 1);
+		accesses[i] = access_parse(ledger_text(i, 2));
+	}
+	for (uint64 i = 0; i < count; i++)
+		change_privileges("GRANT", "TO", accesses[i], roles[i]);
+}
+
+void
 access_withdraw(const char *table)
 {
 	static LedgerQuery query = {

@@ -14,6 +14,7 @@
 #include "catalog/pg_proc.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -24,6 +25,7 @@
 #include "ledger/identity.h"
 #include "ledger/ledger.h"
 #include "ledger/tables.h"
+#include "server/extension.h"
 #include "server/shmem.h"
 
 LedgerAction ledger_action;
@@ -31,6 +33,8 @@ LedgerAction ledger_action;
 /* The relation whose row makes a ledger active, when this process has seen that row; else InvalidOid. */
 static Oid	active_relid = InvalidOid;
 
+static void check_preloaded(void);
+static void take_share(void);
 static void forget_at_abort(XactEvent event, void *arg);
 static void forget_at_subabort(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *arg);
 
@@ -201,12 +205,20 @@ PG_FUNCTION_INFO_V1(sessauth_library_version);
 Datum
 sessauth_library_version(PG_FUNCTION_ARGS)
 {
-	ledger_check_library();
+	check_preloaded();
 	PG_RETURN_TEXT_P(cstring_to_text(SESSAUTH_VERSION));
 }
 
 void
 ledger_check_library(void)
+{
+	check_preloaded();
+	take_share();
+	extension_require_match();
+}
+
+static void
+check_preloaded(void)
 {
 	if (!sessauth_preloaded())
 		ereport(ERROR,
@@ -214,6 +226,19 @@ ledger_check_library(void)
 				 errmsg("sessauth must be loaded by shared_preload_libraries"),
 				 errdetail("Its worker would not run, and nobody would hear of a revocation."),
 				 errhint("Set shared_preload_libraries = 'sessauth' in postgresql.conf and restart the server.")));
+}
+
+/*
+ * ALTER EXTENSION UPDATE begins by locking this table against everybody (sql/upgrade). As every call takes it
+ * before any other, the update waits for what is under way, and deadlocks with no call.
+ */
+static void
+take_share(void)
+{
+	Oid			relid = get_relname_relid("ledger_state", get_namespace_oid("sessauth", false));
+
+	if (OidIsValid(relid))
+		LockRelationOid(relid, AccessShareLock);
 }
 
 /* What a transaction said about the ledger's state or about who acts is void once it aborts. */

@@ -147,6 +147,7 @@ load_grants(void)
 	AcceptInvalidationMessages();
 	if (cache.valid && cache.relid == relid)
 		return;
+	ledger_check_library();
 	if (!cache.registered)
 	{
 		CacheRegisterRelcacheCallback(forget_grants, (Datum) 0);

@@ -33,7 +33,10 @@ typedef struct LedgerCall
 	bool		is_inner;		/* inside another call, or in a trigger */
 } LedgerCall;
 
-/* Throws ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE when the library was not preloaded. ledger_begin does it first. */
+/*
+ * Throws ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE when the library was not preloaded or is of another version than the
+ * SQL, and keeps updates of the extension away until the transaction ends. ledger_begin does it first.
+ */
 extern void ledger_check_library(void);
 
 extern void ledger_begin(LedgerCall *call, FunctionCallInfo fcinfo);
@@ -100,6 +103,11 @@ extern LedgerAction ledger_action;
 /* revoke.c: sets reason and actor from the argument "reason" and the one behind it. Throws ERRCODE_INVALID_PARAMETER_VALUE when too long. */
 extern void revoke_action_args(FunctionCallInfo fcinfo, int reason);
 
+/* ---- upgrade.c: after ALTER EXTENSION UPDATE ---- */
+
+/* From _PG_init, when the library is preloaded. */
+extern void upgrade_hook_install(void);
+
 /* ---- access.c, grants.c: who may do what ---- */
 
 #define ACCESS_SERVICE		0x01
@@ -133,6 +141,9 @@ extern void access_follow_names(void);
 
 /* Takes from everybody but its owner whatever default privileges gave on a new table; its name as SQL takes it. Runs inside a frame. */
 extern void access_withdraw(const char *table);
+
+/* Grants every role once more what its accesses need: an update has brought new functions. Inside SPI, as a superuser or the owner. */
+extern void access_renew_privileges(void);
 
 /* Superusers and the extension's owner only. */
 extern void access_require_owner(FunctionCallInfo fcinfo);

@@ -26,6 +26,12 @@ extern bool keyring_open_secret(const char *name, unsigned char out[SA_KEY_LEN])
  */
 extern bool keyring_matches(MasterKeyProblem *problem);
 
+/*
+ * Writes the master key's id beside what it opens and nobody has named the key of: secrets of 0.1. Without a master key
+ * they stay so. Needs SPI connected and the owner's rights.
+ */
+extern void keyring_name_keys(void);
+
 /* Creates both secrets unless they exist. Needs SPI connected and the owner's rights. */
 extern void keyring_ensure_secrets(void);
 

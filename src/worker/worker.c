@@ -70,7 +70,7 @@ static RoundResult run_round(void);
 static RoundResult guarded(RoundResult (*step) (void), const char *what);
 static RoundResult salvage_step(void);
 static RoundResult transaction(void);
-static void tell_other_version(void);
+static void tell_other_version(bool differs);
 static void recover(const char *what, char told[256]);
 static RoundResult raise_access_ttl(void);
 static void raise_clock(void);
@@ -107,7 +107,7 @@ sessauth_worker_main(Datum arg)
 		MemoryContextSwitchTo(round_context);
 
 		mirrors_advance(now);
-		if (now >= next_round || (woken && result == ROUND_DORMANT) ||
+		if (now >= next_round || (woken && (result == ROUND_DORMANT || result == ROUND_OTHER_VERSION)) ||
 			(result == ROUND_DONE && ((woken && now >= earliest_round) || mirrors_need_transaction())))
 		{
 			woken = false;
@@ -287,9 +287,10 @@ transaction(void)
 		case WORKER_TX_BUSY:
 			return ROUND_LOCKED;
 		case WORKER_TX_OTHER_VERSION:
-			tell_other_version();
+			tell_other_version(true);
 			return ROUND_OTHER_VERSION;
 		case WORKER_TX_OPEN:
+			tell_other_version(false);
 			break;
 	}
 
@@ -314,18 +315,22 @@ transaction(void)
 	return result;
 }
 
+/* Once for each time that they part. */
 static void
-tell_other_version(void)
+tell_other_version(bool differs)
 {
 	static bool told = false;
 
-	if (!told)
+	if (differs && !told)
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("sessauth's worker waits: its library and its SQL are of different versions"),
-				 errdetail("The loaded library is version %s.", SESSAUTH_VERSION),
-				 errhint("ALTER EXTENSION sessauth UPDATE, or restart the server with the new library.")));
-	told = true;
+				 errdetail("The loaded library is version %s, the extension in this database is version %s.",
+						   SESSAUTH_VERSION, worker_tx_extension()->version),
+				 errhint("%s", extension_hint(worker_tx_extension()))));
+	if (!differs && told)
+		ereport(LOG, (errmsg("sessauth's worker goes on: its library and its SQL are of one version again")));
+	told = differs;
 }
 
 /* After an error: logs it, unless it is the same as last time, and makes the process fit for the next try. */

@@ -12,39 +12,35 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "storage/lock.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "worker/worker_tx.h"
 
-/* The extension as the catalog has it now. */
-typedef struct Extension
-{
-	Oid			oid;
-	Oid			owner;
-	bool		other_version;
-} Extension;
-
+static Extension extension;		/* as the last transaction found it */
 static MemoryContext outer_context;
 static Oid	outer_user;
 static int	outer_sec_context;
 
 static WorkerTx enter(void);
-static bool find_extension(Extension *extension);
 static bool lock_extension(Oid oid);
 static void rest(void);
+
+const Extension *
+worker_tx_extension(void)
+{
+	return &extension;
+}
 
 WorkerTx
 worker_tx_begin(void)
@@ -77,17 +73,16 @@ static WorkerTx
 enter(void)
 {
 	Extension	before;
-	Extension	extension;
 
-	if (!find_extension(&before))
+	if (!extension_find(&before))
 		return WORKER_TX_ABSENT;
 	if (!lock_extension(before.oid))
 		return WORKER_TX_BUSY;
-	if (!find_extension(&extension))
+	if (!extension_find(&extension))
 		return WORKER_TX_ABSENT;
 	if (extension.oid != before.oid)
 		return WORKER_TX_BUSY;
-	if (extension.other_version)
+	if (!extension_matches(&extension))
 		return WORKER_TX_OTHER_VERSION;
 
 	/* An abort undoes this by itself, a commit does not. */
@@ -97,41 +92,18 @@ enter(void)
 	return WORKER_TX_OPEN;
 }
 
-static bool
-find_extension(Extension *extension)
-{
-	Relation	relation = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found;
-
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("sessauth"));
-	scan = systable_beginscan(relation, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	found = HeapTupleIsValid(tuple);
-	if (found)
-	{
-		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
-		bool		isnull;
-		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(relation), &isnull);
-
-		extension->oid = form->oid;
-		extension->owner = form->extowner;
-		extension->other_version = isnull || strcmp(TextDatumGetCString(version), SESSAUTH_VERSION) != 0;
-	}
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return found;
-}
-
+/* Against DROP EXTENSION, and against ALTER EXTENSION UPDATE, which begins with the table (see take_share() in frame.c). */
 static bool
 lock_extension(Oid oid)
 {
 	LOCKTAG		tag;
+	Oid			relid;
 
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, oid, 0);
 	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	relid = get_relname_relid("ledger_state", get_namespace_oid("sessauth", true));
+	if (OidIsValid(relid) && !ConditionalLockRelationOid(relid, AccessShareLock))
 		return false;
 	AcceptInvalidationMessages();
 	return true;

@@ -8,6 +8,8 @@
 #include "executor/spi.h"
 #include "utils/timestamp.h"
 
+#include "server/extension.h"
+
 typedef enum WorkerTx
 {
 	WORKER_TX_OPEN,
@@ -21,6 +23,9 @@ typedef enum WorkerTx
  * extension's owner, with SPI connected. Unless the result is WORKER_TX_OPEN nothing is open.
  */
 extern WorkerTx worker_tx_begin(void);
+
+/* The extension as the last transaction found it. */
+extern const Extension *worker_tx_extension(void);
 
 /* Commits. If it has written anything, all that it has seen is durable when this returns. */
 extern void worker_tx_commit(void);

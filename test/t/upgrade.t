@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use File::Copy qw(copy);
+use IPC::Run ();
 use PostgreSQL::Test::Utils ();
 use Sessauth;
 use Sessauth::Catalog qw(catalog_of);
@@ -42,13 +43,29 @@ isnt(join("\n", catalog_of($old)), join("\n", catalog_of($fresh)), 'the comparis
 my $events = value($old, 'SELECT count(*) FROM sessauth.event');
 cmp_ok($events, '>', 5, 'the old ledger has a history');
 
+# The library of today refuses the SQL of 0.1: calls, what only reads, and a DBA's own statements.
+$app = $ledger->dbh('app', 'old');
+refused($app, 'SELECT * FROM sessauth.issue_session(?, ?)', 'acme', 'alice');
+refused($app, 'SELECT * FROM sessauth.verify(?)', $alice->{access_token});
+refused($old, $_)
+  for 'INSERT INTO sessauth.tenant (tenant_id) VALUES (1)', 'UPDATE sessauth.tenant_user SET blocked_at = now()',
+  'DELETE FROM sessauth.session', q{UPDATE sessauth.session SET device = 'x'};
+poll_until('the worker to say that it waits', sub { () = slurp_file($ledger->logfile) =~ /sessauth's worker waits/g });
+
 $old->do('ALTER EXTENSION sessauth UPDATE');
+is(value($app, 'SELECT outcome FROM sessauth.verify(?)', $alice->{access_token}), 'active', 'a session that was refused goes on after the update');
+is(value($old, 'SELECT count(*) FROM sessauth.list_sessions(?, ?)', 'acme', 'alice'), 1, 'the one that made the update, too');
+$app->disconnect;
+poll_until('the worker to go on', sub { slurp_file($ledger->logfile) =~ /sessauth's worker goes on/ });
+is(scalar(() = slurp_file($ledger->logfile) =~ /sessauth's worker waits/g), 1, 'the worker said so once');
 is(value($old, q{SELECT extversion FROM pg_extension WHERE extname = 'sessauth'}),
 	value($old, 'SELECT sessauth.library_version()'), 'ALTER EXTENSION sessauth UPDATE leads to the version of the library');
 same_catalog('an updated ledger has the same catalog as a fresh one');
 same_months();
 
 is(value($old, 'SELECT count(*) FROM sessauth.event'), $events, 'the history is complete');
+is(value($old, q{SELECT string_agg(name || sealed_by, ' ' ORDER BY name) FROM sessauth.secret}),
+	value($fresh, q{SELECT string_agg(name || sealed_by, ' ' ORDER BY name) FROM sessauth.secret}), 'secrets of before name the master key that opens them');
 $app = $ledger->dbh('app', 'old');
 is(value($app, 'SELECT outcome FROM sessauth.verify(?)', $alice->{access_token}), 'active', 'a token of before is good');
 is(value($app, 'SELECT outcome FROM sessauth.verify(?)', $bob->{access_token}), 'revoked', 'a revoked one stays revoked');
@@ -71,7 +88,83 @@ $app->disconnect;
 my $restored = $ledger->dbh(undef, 'restored');
 is_deeply([ privileges_in($restored) ], [ privileges_in($fresh) ], 'and every privilege');
 
+newer_sql();
+under_load();
+
 done_testing;
+
+# The other way round: the package is new, its SQL too, and the server was not restarted.
+sub newer_sql
+{
+	my $version = value($fresh, 'SELECT sessauth.library_version()');
+	my $app     = $ledger->dbh('app', 'fresh');
+
+	write_file("$sharedir/extension/sessauth--$_.sql", 'SELECT 1;') for "$version--99.0", "99.0--$version";
+	is(value($app, 'SELECT outcome FROM sessauth.verify(?)', $alice->{access_token}), 'active', 'a session that has found the versions equal');
+	$fresh->do(q{ALTER EXTENSION sessauth UPDATE TO '99.0'});
+	refused($app, 'SELECT * FROM sessauth.verify(?)', $alice->{access_token}, qr/is version \Q$version\E, .* is version 99\.0\..*Restart the server/s);
+	refused($fresh, 'SELECT sessauth.create_tenant(?)', 'late', qr/Restart the server/);
+	$fresh->begin_work;
+	$fresh->do(qq{ALTER EXTENSION sessauth UPDATE TO '$version'});
+	ok(value($fresh, 'SELECT sessauth.create_tenant(?)', 'inside'), 'within the transaction of the update its own session may go on');
+	$fresh->rollback;
+	refused($fresh, 'SELECT sessauth.create_tenant(?)', 'late', qr/Restart the server/);
+	$fresh->do(qq{ALTER EXTENSION sessauth UPDATE TO '$version'});
+	ok(value($fresh, 'SELECT sessauth.create_tenant(?)', 'late'), 'and everybody after it');
+	is(value($app, 'SELECT outcome FROM sessauth.verify(?)', $alice->{access_token}), 'active', 'the other one, too');
+	$app->disconnect;
+	return;
+}
+
+# Logins, refreshes and revocations go on while updates take the tables away: all of them succeed, and no call fails by a deadlock.
+sub under_load
+{
+	my $version = value($fresh, 'SELECT sessauth.library_version()');
+	my @tables  = reverse qw(session tenant_user tenant event mirror_state revocation_log);
+	my ($out, $updates) = ('', 0);
+
+	# As every update script does.
+	write_file("$sharedir/extension/sessauth--$version--99.0.sql", 'LOCK TABLE sessauth.ledger_state IN ACCESS EXCLUSIVE MODE;',
+		map { "ALTER TABLE sessauth.$_ ADD COLUMN later integer;" } @tables);
+	write_file("$sharedir/extension/sessauth--99.0--$version.sql", map { "ALTER TABLE sessauth.$_ DROP COLUMN later;" } @tables);
+	write_file("$dir/load.sql", '\set user random(1, 20)', 'BEGIN;', q{SELECT refresh_token FROM sessauth.issue_session('acme', 'u' || :user::text) \gset},
+		'SELECT outcome FROM sessauth.refresh_session(:refresh_token);', q{SELECT sessauth.revoke_user('acme', 'u' || :user::text);}, 'COMMIT;');
+
+	my $load = IPC::Run::start([ 'pgbench', '-n', '-M', 'prepared', '-c', 4, '-t', 200, '-f', "$dir/load.sql", $ledger->connstr('fresh') ], '>&', \$out);
+	while ($load->pumpable)
+	{
+		$fresh->begin_work;
+		$fresh->do("ALTER EXTENSION sessauth UPDATE TO '$_'") for '99.0', $version;
+		$fresh->commit;
+		$updates++;
+		$load->pump_nb;
+	}
+	ok($load->finish, 'no client failed') or diag $out;
+	like($out, qr{processed: 800/800\nnumber of failed transactions: 0 }, "nor any of its transactions, under $updates updates");
+	my $n = value($fresh, q{SELECT count(*) FROM sessauth.event WHERE revokes IS NOT NULL});
+	poll_until('the worker to have numbered all of it', sub { value($fresh, 'SELECT n FROM sessauth.ledger_state') == $n });
+	return;
+}
+
+sub write_file
+{
+	my ($path, @lines) = @_;
+	open(my $file, '>', $path) or die "$path: $!";
+	print $file "$_\n" for @lines;
+	close $file or die "$path: $!";
+	return;
+}
+
+# The statement is refused because of the versions; the last argument may be what the error must match.
+sub refused
+{
+	my ($dbh, $sql, @parameters) = @_;
+	my $expected = ref $parameters[-1] ? pop @parameters : qr/is version 0\.1\..*ALTER EXTENSION sessauth UPDATE/s;
+	my $error = error_of($dbh, $sql, @parameters);
+	is($error->{sqlstate}, '55000', "refused: $sql");
+	like($error->{message}, $expected, 'detail and hint say what to do');
+	return;
+}
 
 # Database "old": the extension as 0.1 made it, with the rows and the grants of "fresh".
 sub make_old
@@ -79,7 +172,7 @@ sub make_old
 	$old->do(q{CREATE EXTENSION sessauth VERSION '0.1'});
 	old_month($_) for $past, $current, $next;
 
-	my @tables = qw(tenant tenant_user session event signing_key secret access mirror mirror_state ledger_state revocation_log);
+	my @tables = qw(tenant tenant_user session event signing_key secret access mirror ledger_state revocation_log);
 	for my $table (@tables)
 	{
 		my $columns = value($old, q{SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute

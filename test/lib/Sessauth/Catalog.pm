@@ -22,7 +22,8 @@ coalesce((SELECT string_agg(format('%s=%s%s by %s', CASE a.grantee WHEN 0 THEN '
 END
 }
 
-# Each query gives lines that name their object. Physical order counts, the numbers of dropped columns do not.
+# Each query gives lines that name their object. Physical order counts, the numbers of dropped columns do not. What the
+# owner may do without any grant is the same whether an ACL says so or is missing.
 my @queries = (
 	q{SELECT format('version %s', extversion) FROM pg_extension WHERE extname = 'sessauth'},
 	q{SELECT format('dumped %s %s', r::regclass, c) FROM pg_extension, unnest(extconfig, extcondition) u(r, c) WHERE extname = 'sessauth'},
@@ -33,12 +34,12 @@ my @queries = (
 		FROM pg_namespace WHERE nspname = 'sessauth'},
 	q{SELECT format('relation %s kind %s%s owner %s options %s row security %s%s identity %s bound %s acl %s', oid::regclass, relkind,
 			relpersistence, pg_get_userbyid(relowner), reloptions, relrowsecurity, relforcerowsecurity, relreplident,
-			pg_get_expr(relpartbound, oid), } . acl('relacl') . q{)
+			pg_get_expr(relpartbound, oid), } . acl(q{coalesce(relacl, acldefault((CASE relkind WHEN 'S' THEN 's' ELSE 'r' END)::"char", relowner))}) . q{)
 		FROM pg_class WHERE relnamespace = 'sessauth'::regnamespace},
-	q{SELECT format('column %s.%s number %s type %s not null %s default %s collation %s storage %s%s%s local %s acl %s',
+	q{SELECT format('column %s.%s number %s type %s not null %s default %s collation %s storage %s%s%s statistics %s local %s acl %s',
 			attrelid::regclass, attname, row_number() OVER (PARTITION BY attrelid ORDER BY attnum),
 			format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid), attcollation::regcollation,
-			attstorage, attidentity, attgenerated, attislocal, } . acl('attacl') . q{)
+			attstorage, attidentity, attgenerated, attstattarget, attislocal, } . acl('attacl') . q{)
 		FROM pg_attribute JOIN pg_class c ON c.oid = attrelid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 		WHERE relnamespace = 'sessauth'::regnamespace AND relkind IN ('r', 'p', 'v') AND attnum > 0 AND NOT attisdropped},
 	q{SELECT format('constraint %s of %s: %s valid %s local %s', conname, conrelid::regclass, pg_get_constraintdef(oid), convalidated, conislocal)
@@ -60,7 +61,8 @@ my @queries = (
 	q{SELECT format('comment on %s: %s', pg_describe_object(classoid, objoid, objsubid), description) FROM pg_description
 		WHERE pg_describe_object(classoid, objoid, objsubid) ~ '\msessauth\M'},
 	q{SELECT format('privileges of the extension itself on %s: %s', pg_describe_object(classoid, objoid, objsubid), } . acl('initprivs') . q{)
-		FROM pg_init_privs WHERE pg_describe_object(classoid, objoid, objsubid) ~ '\msessauth\M'},
+		FROM pg_init_privs WHERE pg_describe_object(classoid, objoid, objsubid) ~ '\msessauth\M'
+		AND (classoid = 'pg_proc'::regclass OR EXISTS (SELECT FROM aclexplode(initprivs) WHERE grantee <> grantor))},
 );
 
 # The lines, sorted.
