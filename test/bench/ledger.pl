@@ -79,7 +79,7 @@ sub compare_sizes
 		[ issue_session => issue('user', $sessions / 10), issue('user', 1_000) ],
 		[ refresh_session => refresh_anywhere(), refresh_anywhere() ],
 		[ verify => verify($big, 'big'), verify($small, 'small') ],
-		[ revoke_user => revoke($sessions / 10), revoke(1_000) ])
+		[ revoke_user => revoke(1_000, $sessions / 10_000), revoke(1_000, 10) ])
 	{
 		my ($name, $many, $few) = @$call;
 		next unless "size $name" =~ /$only/;
@@ -192,11 +192,13 @@ UPDATE bench.token SET refresh_token = (SELECT r.refresh_token FROM sessauth.ref
 END
 }
 
+# So many users, anywhere among all.
 sub revoke
 {
 	my $users = $_[0] // USERS;
+	my $step  = $_[1] // 1;
 	return { script => <<"END" };
-\\set u random(1, $users)
+\\set u $step * random(1, $users)
 SELECT sessauth.revoke_user('bench', 'user' || :u, 'benchmark', 'admin');
 END
 }
@@ -284,6 +286,8 @@ sub new_database
 		FROM generate_series(1, count) i, LATERAL (SELECT md5(i::text || random()::text) AS r) r,
 			LATERAL (SELECT 'user' || 1 + mod(hashint8(i)::bigint + 2147483648, users) AS user_id, i * 0 + 1 AS epoch) u;
 		END});
+	my $index = $dbh->selectrow_array(q{SELECT pg_get_indexdef('sessauth.session_of_user'::regclass)});
+	$dbh->do('DROP INDEX sessauth.session_of_user');
 	$dbh->do('CREATE TABLE bench.token (i bigserial PRIMARY KEY, session_id uuid, access_token text, refresh_token text)');
 	my $slice = $count / TOKENS;
 	for my $i (1 .. TOKENS)
@@ -293,6 +297,7 @@ sub new_database
 			. q{ SELECT session_id, access_token, refresh_token FROM sessauth.issue_session('bench', ?, 'device', '192.0.2.1')},
 			undef, "keeper$i");
 	}
+	$dbh->do($index);
 	for my $table (qw(tenant_user session))
 	{
 		$dbh->do("ALTER TABLE sessauth.$table ENABLE ALWAYS TRIGGER $_->[0]")
