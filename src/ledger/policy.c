@@ -41,6 +41,7 @@ static const struct PolicyKey
 static const char *const choices[] = {"reject", "evict_oldest"};
 
 static bool read_value(const struct PolicyKey *key, JsonbValue *value, int *out);
+static Interval *parse_interval(const char *text);
 static void push(JsonbParseState **state, JsonbIteratorToken token, const char *text);
 
 void
@@ -141,10 +142,7 @@ policy_effective(Jsonb *own)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-/*
- * A month counts as 30 days, as everywhere in PostgreSQL. Text that is no
- * interval throws interval_in's own error, which says what is wrong with it.
- */
+/* A month counts as 30 days, as everywhere in PostgreSQL. */
 static bool
 read_value(const struct PolicyKey *key, JsonbValue *value, int *out)
 {
@@ -171,9 +169,10 @@ read_value(const struct PolicyKey *key, JsonbValue *value, int *out)
 	else if (value->type == jbvString && key->kind == DURATION)
 	{
 		char	   *text = pnstrdup(value->val.string.val, value->val.string.len);
-		Interval   *interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-																	 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+		Interval   *interval = parse_interval(text);
 
+		if (interval == NULL)
+			return false;
 		number = (double) interval->time / USECS_PER_SEC + ((double) interval->month * DAYS_PER_MONTH + interval->day) * SECS_PER_DAY;
 	}
 	else
@@ -182,6 +181,29 @@ read_value(const struct PolicyKey *key, JsonbValue *value, int *out)
 		return false;
 	*out = (int) number;
 	return true;
+}
+
+/* NULL when it is none. interval_in's own error would not say what a policy wants; it reads no table, so nothing needs undoing. */
+static Interval *
+parse_interval(const char *text)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Interval   *volatile result = NULL;
+
+	PG_TRY();
+	{
+		result = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
+													   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		if (ERRCODE_TO_CATEGORY(geterrcode()) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return result;
 }
 
 static void

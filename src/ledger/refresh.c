@@ -31,6 +31,7 @@
 
 static const char *refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text *presented,
 						   const unsigned char *key, SessionAnswer *answer);
+static void apply_policy(SessionRow *session, const Policy *policy, TimestampTz now);
 static void rotate(FunctionCallInfo fcinfo, const SessionRow *session, const Policy *policy, const SaRefresh *token,
 				   const unsigned char *key, TimestampTz now, SessionAnswer *answer);
 static void answer_again(const SessionRow *session, const Policy *policy, const SaRefresh *token, const unsigned char *key,
@@ -99,6 +100,7 @@ refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text 
 		return "unknown";
 
 	tenant_policy(session.has_tenant ? &session.tenant : NULL, &policy);
+	apply_policy(&session, &policy, now);
 	if (session.state == SESSION_EXPIRED)
 		return "expired";
 	if (session.state == SESSION_IDLE)
@@ -132,6 +134,34 @@ refresh(FunctionCallInfo fcinfo, LedgerCall *call, const SaRefresh *token, text 
 	return "reused";
 }
 
+/*
+ * The lifetimes in the row are of the policy that was in force at the last refresh. One that has become shorter
+ * counts from now on; when the session has outlived it, the row says so, for everybody who asks.
+ */
+static void
+apply_policy(SessionRow *session, const Policy *policy, TimestampTz now)
+{
+	static LedgerQuery update = {
+		"UPDATE sessauth.session SET expires_at = $2, idle_expires_at = $3 WHERE session_id = $1",
+		3, {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	};
+	bool		isnull;
+	TimestampTz created = DatumGetTimestampTz(ledger_row_datum(&session->row, SC_CREATED, &isnull));
+	Datum		values[3];
+
+	if (session->state != SESSION_LIVE)
+		return;
+	session->expires_at = Min(session->expires_at, created + (int64) policy->session_ttl * USECS_PER_SEC);
+	session->idle_expires_at = Min(session->idle_expires_at, session->refreshed_at + (int64) policy->idle_ttl * USECS_PER_SEC);
+	session->state = session_state(now, false, session->expires_at, session->idle_expires_at, 0, 0, 0, 0);
+	if (session->state == SESSION_LIVE)
+		return;
+	values[0] = UUIDPGetDatum(&session->session_id);
+	values[1] = TimestampTzGetDatum(session->expires_at);
+	values[2] = TimestampTzGetDatum(session->idle_expires_at);
+	ledger_run(&update, values, NULL);
+}
+
 static void
 rotate(FunctionCallInfo fcinfo, const SessionRow *session, const Policy *policy, const SaRefresh *token,
 	   const unsigned char *key, TimestampTz now, SessionAnswer *answer)
@@ -159,12 +189,13 @@ rotate(FunctionCallInfo fcinfo, const SessionRow *session, const Policy *policy,
 	values[SC_HASH] = PointerGetDatum(hash);
 	values[SC_SALT] = PointerGetDatum(salt);
 	values[SC_REFRESHED] = TimestampTzGetDatum(now);
+	values[SC_EXPIRES] = TimestampTzGetDatum(session->expires_at);
 	values[SC_IDLE_EXPIRES] = TimestampTzGetDatum(idle);
 	values[SC_ACCESS_EXPIRES] = TimestampTzGetDatum(Max(session->access_expires_at, answer->access_expires_at));
 	values[SC_IP] = PG_GETARG_DATUM(1);
 	values[SC_USER_AGENT] = PG_GETARG_DATUM(2);
 	change[SC_COUNTER] = change[SC_PARENT_HASH] = change[SC_HASH] = change[SC_SALT] = true;
-	change[SC_REFRESHED] = change[SC_IDLE_EXPIRES] = change[SC_ACCESS_EXPIRES] = true;
+	change[SC_REFRESHED] = change[SC_EXPIRES] = change[SC_IDLE_EXPIRES] = change[SC_ACCESS_EXPIRES] = true;
 	change[SC_IP] = !PG_ARGISNULL(1);
 	change[SC_USER_AGENT] = !PG_ARGISNULL(2);
 	row_update(&table_session, &session->row, values, nulls, change);
