@@ -1,5 +1,5 @@
 /*
- * Chapter 30: who may do what. C: src/ledger/access.c.
+ * Chapter 30: who may do what. C: src/ledger/access.c, src/ledger/grants.c.
  *
  * Functions authorise their caller themselves; the policies below are the
  * second wall, for roles that read tables and views. No policy lets anybody write.

@@ -38,7 +38,7 @@ SELECT is_empty($$SELECT attrelid::regclass, attname FROM pg_attribute a JOIN pg
 	WHERE relnamespace = 'sessauth'::regnamespace AND relkind IN ('r', 'p') AND attacl IS NOT NULL$$, 'nor on a column');
 SELECT is_empty($$SELECT attrelid::regclass, attname FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
 	WHERE relnamespace = 'sessauth'::regnamespace AND relkind IN ('r', 'p') AND relname ~ '^(tenant|tenant_user|session|event.*)$'
-		AND attname IN ('tenant_id', 'user_id', 'session_id', 'device', 'ip', 'client_addr', 'user_agent', 'actor', 'reason', 'end_reason') AND attstattarget <> 0$$,
+		AND attname IN ('tenant_id', 'user_id', 'session_id', 'device', 'ip', 'client_addr', 'user_agent', 'actor', 'reason', 'end_reason') AND attstattarget IS DISTINCT FROM 0$$,
 	'the planner keeps no statistics that would tell a tenant''s readers about other tenants');
 
 -- what each access may call
