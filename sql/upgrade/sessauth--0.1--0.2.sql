@@ -33,7 +33,8 @@ DECLARE
 BEGIN
 	FOR partition IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'sessauth.event'::regclass ORDER BY 1 LOOP
 		EXECUTE format('CREATE INDEX ON %s (tenant_id, at)', partition);
-		EXECUTE format('CREATE INDEX ON %s (tenant_id, at, user_id) WHERE revokes IS NOT NULL', partition);
+		EXECUTE format('CREATE INDEX ON %s (tenant_id, user_id, at) WHERE revokes IS NOT NULL', partition);
+		EXECUTE format('CREATE INDEX ON %s (tenant_id, at) WHERE revokes IS NOT NULL', partition);
 		EXECUTE format('ALTER TABLE %s ALTER tenant_id SET STATISTICS 0, ALTER user_id SET STATISTICS 0, ALTER session_id SET STATISTICS 0,'
 			' ALTER actor SET STATISTICS 0, ALTER ip SET STATISTICS 0, ALTER client_addr SET STATISTICS 0, ALTER reason SET STATISTICS 0', partition);
 	END LOOP;
