@@ -7,12 +7,17 @@ COMMENT ON FUNCTION sessauth.add_mirror(text, text, text) IS
 
 CREATE FUNCTION sessauth.remove_mirror(name text) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_remove_mirror';
-COMMENT ON FUNCTION sessauth.remove_mirror(text) IS 'Stops writing to a mirror; its keys stay until they expire; false when there is none of that name';
+COMMENT ON FUNCTION sessauth.remove_mirror(text) IS 'Stops writing to a mirror and releases it for another ledger; its keys stay until they expire; false when there is none of that name';
 
 CREATE FUNCTION sessauth.activate(revoke_all boolean DEFAULT false) RETURNS integer
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_activate';
 COMMENT ON FUNCTION sessauth.activate(boolean) IS
 	'For a restored or cloned ledger that takes the place of its original: enables its mirrors; returns how many; with revoke_all ends every session';
+
+CREATE FUNCTION sessauth.adopt(kind text, tenant_id text, user_id text, session_id uuid, kid text, epoch bigint, until timestamptz) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_adopt';
+COMMENT ON FUNCTION sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz) IS
+	'For the worker: takes back a revocation that a mirror remembers and this ledger has lost; false when it is known, null when its row is locked; throws 22023';
 
 CREATE FUNCTION sessauth.mirror_status(
 	OUT name text, OUT state text, OUT generation uuid, OUT n bigint, OUT behind bigint, OUT last_beat_at timestamptz,

@@ -121,6 +121,13 @@ COMMENT ON COLUMN sessauth.mirror_state.place IS 'The life of the Redis process,
 COMMENT ON FUNCTION sessauth.add_mirror(text, text, text) IS
 	'Makes a Redis server a mirror: redis://[user@]host[:port][/db], rediss:// for TLS (options cacert, cert and key name PEM files), or unix:///path[?db=n]; option prefix is put before every key name; throws 22023, 42710, F0000';
 
+COMMENT ON FUNCTION sessauth.remove_mirror(text) IS 'Stops writing to a mirror and releases it for another ledger; its keys stay until they expire; false when there is none of that name';
+
+CREATE FUNCTION sessauth.adopt(kind text, tenant_id text, user_id text, session_id uuid, kid text, epoch bigint, until timestamptz) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_adopt';
+COMMENT ON FUNCTION sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz) IS
+	'For the worker: takes back a revocation that a mirror remembers and this ledger has lost; false when it is known, null when its row is locked; throws 22023';
+
 /* ---- 10, 20, 30, 65: erasure ---- */
 
 CREATE TABLE sessauth.erasure (
@@ -191,7 +198,8 @@ BEGIN
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
 				FROM pg_proc WHERE oid = ANY (ARRAY['sessauth.guard_history()', 'sessauth.prepare_partition(regclass)',
-					'sessauth.erase_user(text, text, text, text)', 'sessauth.finish_erasures()', 'sessauth.status()']::regprocedure[])
+					'sessauth.erase_user(text, text, text, text)', 'sessauth.finish_erasures()', 'sessauth.status()',
+					'sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz)']::regprocedure[])
 		) o, aclexplode(o.acl) a
 		WHERE a.grantee <> o.owner
 	LOOP

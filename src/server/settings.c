@@ -65,7 +65,7 @@ settings_init(void)
 			   &setting_heartbeat_interval, 10, 60 * 1000, GUC_UNIT_MS);
 	define_int("sessauth.max_lease",
 			   "The longest staleness that a node may tolerate.",
-			   &setting_max_lease, 100, 60 * 60 * 1000, GUC_UNIT_MS);
+			   &setting_max_lease, 100, LEASE_MS_MAX, GUC_UNIT_MS);
 
 	define_int("sessauth.access_ttl", "Lifetime of an access token, unless the tenant's policy says otherwise.",
 			   &setting_access_ttl, 1, ACCESS_TTL_MAX, GUC_UNIT_S);

@@ -31,6 +31,7 @@ extern int	setting_on_limit;	/* OnLimit */
 #define ACCESS_TTL_MAX		(24 * 60 * 60)
 #define SESSION_TTL_MAX		(10 * 366 * 24 * 60 * 60)
 #define REFRESH_GRACE_MAX	300
+#define LEASE_MS_MAX		(60 * 60 * 1000)
 #define MAX_SESSIONS_MAX	100000
 
 /* Called from _PG_init. */

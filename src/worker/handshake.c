@@ -103,6 +103,7 @@ read_found(Mirror *mirror, const redisReply *hash)
 
 	mirror->found_owner[0] = mirror->found_generation[0] = mirror->found_tail[0] = mirror->found_id[0] = '\0';
 	mirror->found_n = -1;
+	mirror->found_lease = 0;
 	mirror->found_synced = false;
 	for (size_t i = 0; hash->type == REDIS_REPLY_ARRAY && i + 1 < hash->elements; i += 2)
 	{
@@ -123,6 +124,8 @@ read_found(Mirror *mirror, const redisReply *hash)
 			strlcpy(mirror->found_tail, value->str, sizeof(mirror->found_tail));
 		else if (strcmp(field, "id") == 0)
 			strlcpy(mirror->found_id, value->str, sizeof(mirror->found_id));
+		else if (strcmp(field, "lease") == 0)
+			(void) sa_number_parse(value->str, value->len, &mirror->found_lease);
 		else if (strcmp(field, "synced") == 0)
 			mirror->found_synced = true;
 	}

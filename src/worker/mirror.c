@@ -2,12 +2,12 @@
  * mirror.c
  *		One mirror: its connection, and what it is ready for.
  *
- *	down → handshake → check → (claim) → streaming
+ *	down → handshake → check → (adopt → check → claim) → streaming
  *
  * The handshake reads what the mirror says it is; the check, in a transaction,
  * compares that with the log. Where the mirror agrees, streaming goes on from where it is; where it
- * is empty, older or unknown, it is claimed and everything that still matters is sent again. A mirror that belongs to
- * another ledger is never written to.
+ * is empty, older or unknown, it is claimed and everything that still matters is sent again; but first the ledger adopts what only the mirror
+ * remembers. A mirror that belongs to another ledger is not written to as long as that one lives.
  */
 #include "postgres.h"
 
@@ -98,6 +98,13 @@ advance(Mirror *mirror, TimestampTz now)
 			break;
 	}
 
+	if (mirror->phase == MIRROR_ADOPT && mirror->exchange == EXCHANGE_NONE && mirror->remembered_count == 0 &&
+		mirror->adopt_from[0] != '\0')
+	{
+		adopt_ask(mirror);
+		begin(mirror, EXCHANGE_ADOPT, now);
+	}
+
 	/* A beat begins with the nonces, which must be read before the transaction that it vouches for. */
 	if (mirror->phase == MIRROR_STREAMING && mirror->exchange == EXCHANGE_NONE && !mirror->nonces_read &&
 		now >= mirror->next_beat)
@@ -112,7 +119,8 @@ mirrors_need_transaction(void)
 {
 	for (int i = 0; i < mirror_count; i++)
 		if (mirrors[i]->exchange == EXCHANGE_NONE &&
-			(mirrors[i]->phase == MIRROR_CHECK ||
+			(mirrors[i]->phase == MIRROR_CHECK || mirrors[i]->phase == MIRROR_RELEASED ||
+			 adopt_pending(mirrors[i], GetCurrentTimestamp()) ||
 			 (mirrors[i]->phase == MIRROR_STREAMING &&
 			  (mirrors[i]->nonces_read || mirrors[i]->behind > 0 || keys_pending(mirrors[i])))))
 			return true;
@@ -132,6 +140,8 @@ mirrors_next_event(TimestampTz now)
 		if (mirror->exchange == EXCHANGE_NONE &&
 			(mirror->phase == MIRROR_CHECK || (mirror->phase == MIRROR_STREAMING && mirror->nonces_read)))
 			next = Min(next, now);
+		else if (mirror->phase == MIRROR_ADOPT && mirror->exchange == EXCHANGE_NONE)
+			next = Min(next, Max(mirror->adopt_retry_at, now));
 		else if (mirror->phase == MIRROR_DOWN && mirror_link_key != NULL)
 			next = Min(next, mirror->retry_at);
 		else if (mirror->exchange != EXCHANGE_NONE || mirror->link.state == LINK_CONNECTING)
@@ -144,7 +154,7 @@ mirrors_next_event(TimestampTz now)
 
 /* Inside the transaction: the list of mirrors, and the link key. */
 void
-mirrors_load(void)
+mirrors_load(const LedgerState *state)
 {
 	static WorkerQuery query = {
 		"SELECT m.name, m.url, m.password_file FROM sessauth.mirror m JOIN sessauth.mirror_state s ON s.name = m.name"
@@ -166,8 +176,10 @@ mirrors_load(void)
 
 		for (uint64 row = 0; row < count; row++)
 			listed |= strcmp(row_text(row, 1), mirrors[i]->name) == 0;
-		if (!listed)
+		if (!listed && !ownership_release(mirrors[i], state->ledger_id))
 			mirror_remove(i);
+		else if (listed && mirrors[i]->phase == MIRROR_RELEASED)
+			mirror_fail(mirrors[i], NULL);	/* it has come back */
 	}
 	for (uint64 row = 0; row < count; row++)
 	{
@@ -264,7 +276,8 @@ mirrors_send(TimestampTz now)
 {
 	for (int i = 0; i < mirror_count; i++)
 		if (mirrors[i]->exchange == EXCHANGE_NONE && mirrors[i]->link.state == LINK_READY && mirrors[i]->link.expected > 0)
-			begin(mirrors[i], mirrors[i]->phase == MIRROR_CLAIM ? EXCHANGE_CLAIM : EXCHANGE_PUBLISH, now);
+			begin(mirrors[i], mirrors[i]->phase == MIRROR_CLAIM ? EXCHANGE_CLAIM :
+				  mirrors[i]->phase == MIRROR_RELEASED ? EXCHANGE_RELEASE : EXCHANGE_PUBLISH, now);
 }
 
 void
@@ -318,6 +331,7 @@ static void
 connect_now(Mirror *mirror, TimestampTz now)
 {
 	mirror->phase = MIRROR_HANDSHAKE;
+	mirror->adopted = false;
 	if (!link_connect(&mirror->link, &mirror->where, TimestampTzPlusMilliseconds(now, CONNECT_TIMEOUT_MS)))
 		mirror_fail(mirror, mirror->link.error);
 }
@@ -338,6 +352,10 @@ done(Mirror *mirror, TimestampTz now)
 				mirror_fail(mirror, why);
 			else
 				mirror->phase = MIRROR_CHECK;
+			break;
+		case EXCHANGE_ADOPT:
+			adopt_take(mirror, mirror->link.replies[0]);
+			link_finish(&mirror->link);
 			break;
 		case EXCHANGE_CLAIM:
 			if (mirror->link.replies[0]->type == REDIS_REPLY_STRING && strcmp(mirror->link.replies[0]->str, "OK") == 0)
@@ -361,6 +379,9 @@ done(Mirror *mirror, TimestampTz now)
 			break;
 		case EXCHANGE_PUBLISH:
 			publish_done(mirror, now);
+			break;
+		case EXCHANGE_RELEASE:
+			link_finish(&mirror->link);
 			break;
 		case EXCHANGE_NONE:
 			break;
@@ -464,6 +485,8 @@ mirror_remove(int i)
 		pfree(mirror->pending);
 	if (mirror->link.replies)
 		pfree(mirror->link.replies);
+	if (mirror->remembered)
+		pfree(mirror->remembered);
 	pfree(mirror->link.out.data);
 	pfree(mirror);
 	memmove(&mirrors[i], &mirrors[i + 1], sizeof(Mirror *) * (mirror_count - i - 1));

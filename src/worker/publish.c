@@ -39,7 +39,7 @@ static SaField number(int64 value);
  * Compares what the mirror says it is with the log. Redis may have lost anything:
  *
  *	nothing there		flushed or new: everything that matters is sent, into a new stream
- *	another owner		never written to
+ *	another owner		left alone while it lives
  *	another generation	ours from before: the same, behind what is there
  *	behind us			an older copy: the same entries again, under the same numbers
  *	ahead of us			the ledger has gone back in time: its numbers would repeat, so a new generation
@@ -54,23 +54,30 @@ publish_check(Mirror *mirror, LedgerState *state)
 		strcmp(mirror->place, mirror->feed_place) != 0 ||
 		(mirror->id[0] != '\0' && is_older(mirror->found_id, mirror->id));
 
-	if (mirror->found && strcmp(mirror->found_owner, state->ledger_id) != 0)
+	bool		foreign = mirror->found && strcmp(mirror->found_owner, state->ledger_id) != 0;
+	bool		known = mirror->found && !foreign && strcmp(mirror->found_generation, state->generation) == 0;
+	bool		ahead = known && (mirror->found_n > state->n || !tail_is_ours(mirror, state));
+
+	if (foreign && !ownership_lapsed(mirror))
+		return;
+	if (!known)
+		mirror->lost = false;
+	if (ahead && (mirror->adopted || GetCurrentTimestamp() < mirror->blame_after) && !may_blame(mirror))
+		return;
+	if ((!known || ahead || mirror->lost) && !mirror->adopted)
 	{
-		mirror_fail(mirror, "the mirror belongs to another ledger");
+		adopt_begin(mirror);
 		return;
 	}
-	if (mirror->found && strcmp(mirror->found_generation, state->generation) == 0 &&
-		(mirror->found_n > state->n || !tail_is_ours(mirror, state)))
+	if (ahead)
 	{
-		if (!may_blame(mirror))
-			return;
 		open_generation(state, "a mirror remembers more than this ledger: its storage went back in time");
 		find_low(state);
 	}
 
 	strlcpy(mirror->generation, state->generation, sizeof(mirror->generation));
-	if (!mirror->found || strcmp(mirror->found_generation, state->generation) != 0)
-		claim(mirror, state, !mirror->found);
+	if (!known || ahead)
+		claim(mirror, state, !mirror->found && mirror->found_generation[0] == '\0');
 	else if (mirror->lost)
 	{
 		/* It says what it should, but the stream is not what it says. */
@@ -151,7 +158,8 @@ claim(Mirror *mirror, const LedgerState *state, bool drop_stream)
 {
 	char		mirror_key[SA_REDIS_KEY_SIZE];
 	char		stream[SA_REDIS_KEY_SIZE];
-	SaField		argv[10];
+	SaField		argv[13];
+	bool		foreign = mirror->found && strcmp(mirror->found_owner, state->ledger_id) != 0;
 
 	if (!mirror->lost)
 		keys_sync(mirror, state);
@@ -169,7 +177,10 @@ claim(Mirror *mirror, const LedgerState *state, bool drop_stream)
 	argv[7] = number(state->low);
 	argv[8] = SA_FIELD(drop_stream ? "1" : "0", 1);
 	argv[9] = mirror->synced_at == 0 ? SA_FIELD("", 0) : number(unix_ms(mirror->synced_at));
-	mirror_script(mirror, SCRIPT_CLAIM, 2, 10, argv);
+	argv[10] = number(setting_max_lease);
+	argv[11] = foreign ? SA_FIELD_STR(mirror->found_owner) : SA_FIELD("", 0);
+	argv[12] = foreign ? SA_FIELD_STR(mirror->found_id) : SA_FIELD("", 0);
+	mirror_script(mirror, SCRIPT_CLAIM, 2, 13, argv);
 	mirror->phase = MIRROR_CLAIM;
 }
 
@@ -187,8 +198,11 @@ publish_plan(Mirror *mirror, LedgerState *state)
 	}
 	if (strcmp(mirror->generation, state->generation) != 0)
 	{
-		strlcpy(mirror->generation, state->generation, sizeof(mirror->generation));
-		claim(mirror, state, false);
+		/* As we left it: what it has of before may be more than the ledger that goes on has. */
+		mirror->found = true;
+		strlcpy(mirror->found_owner, state->ledger_id, sizeof(mirror->found_owner));
+		strlcpy(mirror->found_generation, mirror->generation, sizeof(mirror->found_generation));
+		adopt_begin(mirror);
 		return;
 	}
 	if (mirror->nonces_read && mirror->next_n == state->n)

@@ -4,7 +4,7 @@
  *
  * Scripts take no decision by Redis's own clock: every time comes from the
  * ledger. Numbers that may pass 2^53 are compared as decimal strings, because Lua's are doubles. A key of the
- * wrong type is somebody else's work, and is replaced.
+ * wrong type is somebody else's work, and is replaced. What has ended stays ended, whatever a set back ledger says of it.
  */
 #include "postgres.h"
 
@@ -49,14 +49,14 @@
 
 const char *const redis_scripts[SCRIPT_COUNT] = {
 	[SCRIPT_CLAIM] =
-	"local owner = redis.pcall('HGET', KEYS[1], 'owner')\n"
-	"if type(owner) == 'string' and owner ~= ARGV[1] then return 'owner' end\n"
+	"local was = redis.pcall('HMGET', KEYS[1], 'owner', 'id')\n"
+	"if not was.err and was[1] and was[1] ~= ARGV[1] and (was[1] ~= ARGV[10] or was[2] ~= ARGV[11]) then return 'owner' end\n"
 	"local kind = redis.call('TYPE', KEYS[2]).ok\n"
 	"if ARGV[7] == '1' or (kind ~= 'stream' and kind ~= 'none') then redis.call('DEL', KEYS[2]) end\n"
 	"local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]\n"
 	"redis.call('DEL', KEYS[1])\n"
 	"redis.call('HSET', KEYS[1], 'schema', ARGV[5], 'owner', ARGV[1], 'generation', ARGV[2], 'timeline', ARGV[4],\n"
-	"  'n', ARGV[3], 'tail', '', 'id', last and last[1] or '', 'low', ARGV[6])\n"
+	"  'n', ARGV[3], 'tail', '', 'id', last and last[1] or '', 'low', ARGV[6], 'lease', ARGV[9])\n"
 	"if ARGV[8] ~= '' then redis.call('HSET', KEYS[1], 'synced', ARGV[8]) end\n"
 	"return 'OK'\n",
 
@@ -99,6 +99,10 @@ const char *const redis_scripts[SCRIPT_COUNT] = {
 	"end\n"
 	"return 'OK ' .. id\n",
 
+	[SCRIPT_RELEASE] =
+	"if redis.pcall('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('HDEL', KEYS[1], 'owner') end\n"
+	"return 'OK'\n",
+
 	[SCRIPT_KEYS] =
 	LUA_LESS
 	LUA_FENCE
@@ -119,7 +123,8 @@ const char *const redis_scripts[SCRIPT_COUNT] = {
 	"while a <= #ARGV do\n"
 	"  if ARGV[a] == 's' then\n"
 	"    local old = current(KEYS[k], 'v')\n"
-	"    if not old or less(old, ARGV[a + 1]) then\n"
+	"    local ended = old and ARGV[a + 6] ~= 'revoked' and redis.call('HGET', KEYS[k], 'state') == 'revoked'\n"
+	"    if not old or (less(old, ARGV[a + 1]) and not ended) then\n"
 	"      redis.call('HSET', KEYS[k], 'uid', ARGV[a + 2], 'epoch', ARGV[a + 3], 'tepoch', ARGV[a + 4],\n"
 	"        'exp', ARGV[a + 5], 'state', ARGV[a + 6], 'v', ARGV[a + 1], 'm', ARGV[a + 7])\n"
 	"      redis.call('PEXPIREAT', KEYS[k], ARGV[a + 8])\n"

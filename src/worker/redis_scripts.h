@@ -19,7 +19,8 @@ enum
 {
 	/*
 	 * Takes the mirror over, unless another ledger owns it. KEYS: mirror, stream. ARGV: owner, g, n, timeline, schema,
-	 * low, '1' to drop the stream, unix ms of the last full sync or ''.
+	 * low, '1' to drop the stream, unix ms of the last full sync or '', ms of the longest lease, and the ledger that may be
+	 * replaced and the id where it was left, or '' and ''.
 	 */
 	SCRIPT_CLAIM,
 
@@ -41,6 +42,9 @@ enum
 	 * with expire in unix ms.
 	 */
 	SCRIPT_KEYS,
+
+	/* Takes the owner's name off the mirror, so that another may have it at once. KEYS: mirror. ARGV: owner. */
+	SCRIPT_RELEASE,
 
 	SCRIPT_COUNT
 };

@@ -69,6 +69,7 @@ static bool asked_to_stop(void);
 static RoundResult run_round(void);
 static RoundResult guarded(RoundResult (*step) (void), const char *what);
 static RoundResult salvage_step(void);
+static RoundResult adopt_step(void);
 static RoundResult transaction(void);
 static void tell_other_version(bool differs);
 static void recover(const char *what, char told[256]);
@@ -230,7 +231,10 @@ run_round(void)
 	RoundResult result;
 
 	if (extension_seen)
+	{
 		(void) guarded(salvage_step, "salvage what was rolled back");
+		(void) guarded(adopt_step, "adopt what a mirror remembers");
+	}
 	result = guarded(transaction, "look at the ledger");
 	if (result == ROUND_DONE && settings_changed)
 		settings_changed = guarded(raise_access_ttl, "raise the lifetime of access tokens") != ROUND_DONE;
@@ -269,6 +273,13 @@ salvage_step(void)
 	return ROUND_DONE;
 }
 
+static RoundResult
+adopt_step(void)
+{
+	adopt_remembered();
+	return ROUND_DONE;
+}
+
 /*
  * One snapshot for everything: what gets numbers, what is sent to the
  * mirrors, and the moment that a beat vouches for are the same.
@@ -303,7 +314,7 @@ transaction(void)
 			raise_clock();
 		numbered = number_new_events(&state);
 		find_low(&state);
-		mirrors_load();
+		mirrors_load(&state);
 		mirrors_plan(&state);
 	}
 	else

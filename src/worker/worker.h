@@ -7,6 +7,8 @@
  * numbering.c		events → revocation log (exactly once), generations
  * mirror.c			one mirror: connect, check, what comes next
  * handshake.c		the first exchange with it
+ * ownership.c		whose mirror it is
+ * adopt.c			before it is claimed: what it remembers and the ledger does not
  * publish.c		the stream: entries, beats, answers
  * nonces.c			the nodes' nonces
  * feed.c			what has changed since a position in the history, or is alive
@@ -25,6 +27,7 @@
 #include "worker/feed.h"
 #include "worker/numbering.h"
 #include "worker/redis_link.h"
+#include "worker/redis_scripts.h"
 
 /* ---- salvage.c: outside transactions ---- */
 
@@ -37,17 +40,21 @@ typedef enum MirrorPhase
 	MIRROR_DOWN,				/* not connected; retry_at says when to try */
 	MIRROR_HANDSHAKE,			/* connecting, logging in, reading what is there */
 	MIRROR_CHECK,				/* the next transaction compares what is there with the log */
+	MIRROR_ADOPT,				/* its stream is being read, for what the ledger has lost */
 	MIRROR_CLAIM,				/* our name and position are being written */
-	MIRROR_STREAMING
+	MIRROR_STREAMING,
+	MIRROR_RELEASED				/* removed: our name is being taken off it */
 } MirrorPhase;
 
 typedef enum MirrorExchange
 {
 	EXCHANGE_NONE,
 	EXCHANGE_HANDSHAKE,
+	EXCHANGE_ADOPT,
 	EXCHANGE_CLAIM,
 	EXCHANGE_NONCES,
-	EXCHANGE_PUBLISH
+	EXCHANGE_PUBLISH,
+	EXCHANGE_RELEASE
 } MirrorExchange;
 
 #define STREAM_ID_SIZE	48
@@ -79,7 +86,7 @@ typedef struct Mirror
 	RedisLink	link;
 	MirrorPhase phase;
 	MirrorExchange exchange;
-	char		script_sha[4][41];
+	char		script_sha[SCRIPT_COUNT][41];
 
 	/* outages */
 	TimestampTz retry_at;
@@ -97,7 +104,22 @@ typedef struct Mirror
 	int64		found_n;
 	char		found_tail[SA_MAC_TEXT_LEN + 1];
 	char		found_id[STREAM_ID_SIZE];
+	int64		found_lease;	/* ms: the longest that its owner gives */
 	char		place[PLACE_SIZE];	/* life of the Redis process, database, prefix: another one has other keys, or may have lost some */
+
+	/* another ledger that owns it */
+	char		rival[SA_UUID_SIZE];
+	char		rival_id[STREAM_ID_SIZE];	/* its last entry, as we saw it */
+	int64		rival_since;	/* when that was first seen; monotonic ms */
+	bool		rival_moved;	/* it was seen to append: it is alive */
+
+	/* what its stream remembers: one slice of it */
+	bool		adopted;		/* over this connection: nothing is there that the ledger does not know */
+	SaEntry    *remembered;
+	int			remembered_count;
+	char		adopt_from[STREAM_ID_SIZE];	/* of XRANGE; empty: all has been read */
+	TimestampTz adopt_retry_at;
+	int64		adopted_count;	/* in this worker's life */
 
 	/* where the mirror is, and where it will be when the exchange under way ends well */
 	char		generation[SA_UUID_SIZE];
@@ -149,7 +171,7 @@ extern void mirror_fail(Mirror *mirror, const char *error);
 extern void mirror_recovered(Mirror *mirror);
 
 /* Inside the transaction. */
-extern void mirrors_load(void);
+extern void mirrors_load(const LedgerState *state);
 extern void mirrors_plan(LedgerState *state);
 
 /* Queues one EVALSHA (link_command). */
@@ -161,6 +183,17 @@ extern const unsigned char *mirror_link_key;
 /* ---- handshake.c ---- */
 extern bool handshake_ask(Mirror *mirror);
 extern const char *handshake_take(Mirror *mirror);
+
+/* ---- ownership.c ---- */
+extern bool ownership_lapsed(Mirror *mirror);
+extern bool ownership_release(Mirror *mirror, const char *ledger_id);
+
+/* ---- adopt.c ---- */
+extern void adopt_begin(Mirror *mirror);
+extern void adopt_ask(Mirror *mirror);
+extern void adopt_take(Mirror *mirror, const redisReply *reply);
+extern bool adopt_pending(const Mirror *mirror, TimestampTz now);
+extern void adopt_remembered(void); /* outside transactions; makes its own. Throws like any statement; then all is still there */
 
 /* ---- publish.c: the stream ---- */
 extern void publish_check(Mirror *mirror, LedgerState *state);

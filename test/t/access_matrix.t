@@ -53,7 +53,7 @@ for my $tenant ('acme', 'other')
 	$pass{$tenant} = {
 		tenant_id => $tenant, user_id => "user of $tenant", session_id => $session->{session_id}, keep => $session->{session_id},
 		access_token => $session->{access_token}, token => $session->{access_token}, refresh_token => $session->{refresh_token},
-		event_id => $event, role => 'm_nobody', access => 'service', policy => '{}', kid => 'no such key', name => 'none',
+		event_id => $event, role => 'm_nobody', access => 'service', policy => '{}', kid => 'no such key', name => 'none', kind => 'user', epoch => 1, until => undef,
 		url => 'unix:///nowhere', n => 0, generation => '00000000-0000-4000-8000-000000000000' };
 }
 
@@ -154,7 +154,7 @@ sub call_everything
 	return if $column eq 'owner' || $by_hand;
 	for my $name (sort keys %internal)
 	{
-		my $answer = call($name, $as{$column}, { id => 'x', max => 1, partition => 'sessauth.event_default' });
+		my $answer = call($name, $as{$column}, { %{ $pass{acme} }, id => 'x', max => 1, partition => 'sessauth.event_default' });
 		$functions{$name}{is_trigger}
 		  ? like($answer, qr/^42/, "$name as $column cannot be called")
 		  : is($answer, '42501', "$name as $column is refused");

@@ -19,7 +19,8 @@ my $admin = login('acme', 'administrator');
 
 # What to pass, by the name of the argument.
 my %pass = (user_id => 'somebody', session_id => undef, keep => undef, role => 'guest', access => 'tenant_admin',
-	policy => '{}', refresh_token => undef, token => undef);
+	policy => '{}', refresh_token => undef, token => undef,
+	kind => 'user', kid => undef, epoch => 1, until => undef);
 
 # ---- every call that names a tenant ----
 
