@@ -71,6 +71,11 @@ CREATE FUNCTION sessauth.session_state(
 COMMENT ON FUNCTION sessauth.session_state(timestamptz, timestamptz, timestamptz, bigint, bigint, bigint, bigint) IS
 	'The liveness rule: live, or ended, user revoked, tenant revoked, expired, idle';
 
+CREATE FUNCTION sessauth.sweep_sessions(after uuid, visit integer, OUT last uuid, OUT removed bigint, OUT erased bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_sweep_sessions';
+COMMENT ON FUNCTION sessauth.sweep_sessions(uuid, integer) IS
+	'The worker''s: removes sessions that ended or expired longer ago than sessauth.session_retention, and erases old salts, among the next ones in the order of ids; throws 22023';
+
 /* On PostgreSQL 14, which has no security_invoker, the predicate alone holds the tenants apart. */
 CREATE VIEW sessauth.sessions WITH (security_barrier) AS
 	SELECT s.tenant_id, s.user_id, s.session_id,

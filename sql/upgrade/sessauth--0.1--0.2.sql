@@ -183,6 +183,13 @@ CREATE FUNCTION sessauth.status(OUT check_name text, OUT state text, OUT detail 
 COMMENT ON FUNCTION sessauth.status() IS
 	'What is in order (ok), should be looked at (warning) and does not work (error), each with a hint; works on a standby and when other calls do not';
 
+/* ---- 50: housekeeping ---- */
+
+CREATE FUNCTION sessauth.sweep_sessions(after uuid, visit integer, OUT last uuid, OUT removed bigint, OUT erased bigint)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_sweep_sessions';
+COMMENT ON FUNCTION sessauth.sweep_sessions(uuid, integer) IS
+	'The worker''s: removes sessions that ended or expired longer ago than sessauth.session_retention, and erases old salts, among the next ones in the order of ids; throws 22023';
+
 /* ---- 90: nothing is for anybody yet ---- */
 
 DO $$
@@ -199,7 +206,7 @@ BEGIN
 			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
 				FROM pg_proc WHERE oid = ANY (ARRAY['sessauth.guard_history()', 'sessauth.prepare_partition(regclass)',
 					'sessauth.erase_user(text, text, text, text)', 'sessauth.finish_erasures()', 'sessauth.status()',
-					'sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz)']::regprocedure[])
+					'sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz)', 'sessauth.sweep_sessions(uuid, integer)']::regprocedure[])
 		) o, aclexplode(o.acl) a
 		WHERE a.grantee <> o.owner
 	LOOP

@@ -106,7 +106,7 @@ sessauth_record(PG_FUNCTION_ARGS)
 		ledger_check_library();
 	else
 		ledger_begin(&call, fcinfo);
-	if (ledger_is_active() && !ledger_action.part_of_drop)
+	if (ledger_is_active() && !ledger_action.part_of_drop && !ledger_action.unseen)
 	{
 		memset(&event, 0, sizeof(event));
 		memset(event.nulls, true, sizeof(event.nulls));

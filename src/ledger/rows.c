@@ -38,6 +38,7 @@ static void keep(const LedgerTable *table, Relation rel, TupleTableSlot *slot, L
 static EState *begin_change(Relation rel, ResultRelInfo *target);
 static void end_change(EState *estate);
 static TupleTableSlot *fill_slot(const LedgerTable *table, Relation rel, const Datum *values, const bool *nulls);
+static Relation open_partition(Relation parent, Datum value);
 static Oid	partition_for(Relation parent, Datum value);
 
 bool
@@ -152,7 +153,7 @@ void
 row_append(LedgerTable *table, int by, const Datum *values, const bool *nulls)
 {
 	Relation	parent = open_table(table, RowExclusiveLock);
-	Relation	rel = table_open(partition_for(parent, values[by]), RowExclusiveLock);
+	Relation	rel = open_partition(parent, values[by]);
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *target = makeNode(ResultRelInfo);
 	TupleDesc	desc = RelationGetDescr(rel);
@@ -319,6 +320,21 @@ fill_slot(const LedgerTable *table, Relation rel, const Datum *values, const boo
 		slot->tts_isnull[table->attnums[i] - 1] = nulls[i];
 	}
 	return ExecStoreVirtualTuple(slot);
+}
+
+/* While we waited for the lock, the partition may have been detached, or another one have been attached beside the default one. */
+static Relation
+open_partition(Relation parent, Datum value)
+{
+	for (;;)
+	{
+		Oid			relid = partition_for(parent, value);
+		Relation	rel = table_open(relid, RowExclusiveLock);
+
+		if (partition_for(parent, value) == relid)
+			return rel;
+		table_close(rel, RowExclusiveLock);
+	}
 }
 
 /* Partitioned by range of one column. */

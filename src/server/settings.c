@@ -22,6 +22,9 @@ char	   *setting_audience = NULL;
 bool		setting_standby_verify = false;
 int			setting_heartbeat_interval = 200;
 int			setting_max_lease = 30 * 1000;
+int			setting_upkeep_interval = 60 * 1000;
+int			setting_history_retention = 400;
+int			setting_session_retention = 7;
 int			setting_access_ttl = 5 * 60;
 int			setting_session_ttl = 30 * 24 * 60 * 60;
 int			setting_idle_ttl = 7 * 24 * 60 * 60;
@@ -66,6 +69,15 @@ settings_init(void)
 	define_int("sessauth.max_lease",
 			   "The longest staleness that a node may tolerate.",
 			   &setting_max_lease, 100, LEASE_MS_MAX, GUC_UNIT_MS);
+
+	/* In days, without a unit: a bare number that meant seconds would cost somebody the history. */
+	define_int("sessauth.upkeep_interval",
+			   "How often the worker looks for old sessions, months of the history to come and to go, and the like.",
+			   &setting_upkeep_interval, 10, 24 * 60 * 60 * 1000, GUC_UNIT_MS);
+	define_int("sessauth.history_retention", "For how many days the history is kept; 0 means for ever.",
+			   &setting_history_retention, 0, 100 * 366, 0);
+	define_int("sessauth.session_retention", "For how many days a session that has ended or expired is kept in the table of sessions.",
+			   &setting_session_retention, 1, 100 * 366, 0);
 
 	define_int("sessauth.access_ttl", "Lifetime of an access token, unless the tenant's policy says otherwise.",
 			   &setting_access_ttl, 1, ACCESS_TTL_MAX, GUC_UNIT_S);

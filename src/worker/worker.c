@@ -26,6 +26,7 @@
 #include "server/compat.h"
 #include "server/settings.h"
 #include "server/shmem.h"
+#include "worker/upkeep.h"
 #include "worker/worker.h"
 #include "worker/worker_tx.h"
 
@@ -72,7 +73,6 @@ static RoundResult salvage_step(void);
 static RoundResult adopt_step(void);
 static RoundResult transaction(void);
 static void tell_other_version(bool differs);
-static void recover(const char *what, char told[256]);
 static RoundResult raise_access_ttl(void);
 static void raise_clock(void);
 static TimestampTz pace(TimestampTz began);
@@ -101,6 +101,7 @@ sessauth_worker_main(Datum arg)
 	while (!asked_to_stop() && result != ROUND_NO_EXTENSION)
 	{
 		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz next = DT_NOEND;
 
 		CHECK_FOR_INTERRUPTS();
 		reload_settings();
@@ -121,9 +122,12 @@ sessauth_worker_main(Datum arg)
 			mirrors_send(GetCurrentTimestamp());
 			mirrors_advance(GetCurrentTimestamp());
 		}
+		if (result == ROUND_DONE)
+			upkeep(GetCurrentTimestamp());
 		mirrors_show();
-		woken |= wait_for_something(Min(woken && result == ROUND_DONE ? Min(next_round, earliest_round) : next_round,
-										mirrors_next_event(now)));
+		if (result == ROUND_DONE)
+			next = Min(woken ? earliest_round : DT_NOEND, upkeep_next_event());
+		woken |= wait_for_something(Min(Min(next, next_round), mirrors_next_event(now)));
 	}
 
 	if (result == ROUND_NO_EXTENSION)
@@ -184,6 +188,8 @@ fix_settings(void)
 		{"synchronous_commit", "local"},
 		{"statement_timeout", "0"},
 		{"lock_timeout", "1s"},
+		{"DateStyle", "ISO, YMD"},
+		{"TimeZone", "UTC"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"transaction_timeout", "0"},	/* from version 17 on */
 		{"default_transaction_read_only", "off"},
@@ -259,7 +265,7 @@ guarded(RoundResult (*step) (void), const char *what)
 	}
 	PG_CATCH();
 	{
-		recover(what, told);
+		worker_tx_failed(what, told);
 		result = ROUND_FAILED;
 	}
 	PG_END_TRY();
@@ -342,30 +348,6 @@ tell_other_version(bool differs)
 	if (!differs && told)
 		ereport(LOG, (errmsg("sessauth's worker goes on: its library and its SQL are of one version again")));
 	told = differs;
-}
-
-/* After an error: logs it, unless it is the same as last time, and makes the process fit for the next try. */
-static void
-recover(const char *what, char told[256])
-{
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sessauth error", ALLOCSET_SMALL_SIZES);
-	ErrorData  *error;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	worker_tx_abort();
-	if (strncmp(told, error->message, 255) != 0)
-	{
-		strlcpy(told, error->message, 256);
-		ereport(LOG,
-				(errcode(error->sqlerrcode),
-				 errmsg("sessauth: the worker could not %s, and will try again: %s", what, error->message),
-				 error->detail ? errdetail_internal("%s", error->detail) : 0,
-				 error->hint ? errhint("%s", error->hint) : 0,
-				 error->context ? errcontext("%s", error->context) : 0));
-	}
-	MemoryContextDelete(context);
 }
 
 /*

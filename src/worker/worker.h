@@ -13,6 +13,7 @@
  * nonces.c			the nodes' nonces
  * feed.c			what has changed since a position in the history, or is alive
  * keys.c			the same as keys in Redis
+ * upkeep.c			when which slow duty is done; partitions.c: those of the history
  * worker_tx.c		a transaction, and statements in it
  */
 #ifndef SESSAUTH_WORKER_WORKER_H

@@ -20,6 +20,7 @@
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -32,6 +33,7 @@ static MemoryContext outer_context;
 static Oid	outer_user;
 static int	outer_sec_context;
 
+static WorkerTx begin(int isolation);
 static WorkerTx enter(void);
 static bool lock_extension(Oid oid);
 static void rest(void);
@@ -45,6 +47,23 @@ worker_tx_extension(void)
 WorkerTx
 worker_tx_begin(void)
 {
+	return begin(XACT_REPEATABLE_READ);
+}
+
+WorkerTx
+worker_tx_begin_upkeep(int lock_timeout)
+{
+	WorkerTx	result = begin(XACT_READ_COMMITTED);
+
+	if (result == WORKER_TX_OPEN)
+		(void) set_config_option("lock_timeout", psprintf("%d", lock_timeout), PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+	return result;
+}
+
+static WorkerTx
+begin(int isolation)
+{
 	WorkerTx	result;
 
 	outer_context = CurrentMemoryContext;
@@ -52,7 +71,7 @@ worker_tx_begin(void)
 	RESUME_CANCEL_INTERRUPTS();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	XactIsoLevel = XACT_REPEATABLE_READ;
+	XactIsoLevel = isolation;
 
 	result = enter();
 	if (result != WORKER_TX_OPEN)
@@ -127,6 +146,29 @@ worker_tx_abort(void)
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(outer_context);
 	rest();
+}
+
+void
+worker_tx_failed(const char *what, char told[256])
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sessauth error", ALLOCSET_SMALL_SIZES);
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	worker_tx_abort();
+	if (strncmp(told, error->message, 255) != 0)
+	{
+		strlcpy(told, error->message, 256);
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("sessauth: the worker could not %s, and will try again: %s", what, error->message),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 error->hint ? errhint("%s", error->hint) : 0,
+				 error->context ? errcontext("%s", error->context) : 0));
+	}
+	MemoryContextDelete(context);
 }
 
 static void

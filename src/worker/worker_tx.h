@@ -27,11 +27,17 @@ extern WorkerTx worker_tx_begin(void);
 /* The extension as the last transaction found it. */
 extern const Extension *worker_tx_extension(void);
 
+/* The same with a snapshot for each statement, and a lock_timeout in ms: for what waits for nobody, and may find a row changed. */
+extern WorkerTx worker_tx_begin_upkeep(int lock_timeout);
+
 /* Commits. If it has written anything, all that it has seen is durable when this returns. */
 extern void worker_tx_commit(void);
 
 /* After an error: aborts and forgets it. The caller has switched out of ErrorContext. */
 extern void worker_tx_abort(void);
+
+/* In PG_CATCH: logs the error, unless it is the same as in "told" already, and aborts. */
+extern void worker_tx_failed(const char *what, char told[256]);
 
 /*
  * A statement that is planned once per process. Declare it static. Returns

@@ -220,6 +220,11 @@ sub old_month
 sub same_catalog
 {
 	my ($name) = @_;
+	my $later = value($old, q{SELECT to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '2 months', '"sessauth.event_"YYYY_MM')});
+	for my $dbh ($old, $fresh)
+	{
+		poll_until('the worker to have made the months to come', sub { value($dbh, 'SELECT to_regclass(?)', $later) });
+	}
 	my %old   = map { $_ => 1 } grep { !/event_$past/ } catalog_of($old);
 	my %fresh = map { $_ => 1 } catalog_of($fresh);
 
