@@ -22,17 +22,38 @@
 static const SaKey *lookup(void *arg, const char *kid, size_t kidlen);
 static bool newer_keys(SessauthNode *node, int64_t arrived, bool *tried);
 static SessauthCode unknown_key(SessauthNode *node, bool tried, SessauthDecision *out);
-static SessauthCode judge(SessauthNode *node, const SaToken *token, SessauthDecision *out);
+static SessauthCode judge(SessauthNode *node, const Claims *claims);
+static bool claims_of(const SessauthNode *node, const SaToken *token, Claims *out);
 
 SessauthCode
 sessauth_decide(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out)
+{
+	Claims		claims;
+
+	return decide_token(node, token, len, arrived, out, &claims);
+}
+
+SessauthCode
+decide_token(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out, Claims *claims)
 {
 	SaTokenRules rules = {.issuer = node->issuer, .audience = node->audience, .now = -1};
 	SharedKeys *keys;
 	SaToken		read;
 	SaTokenResult result;
+	SeenDigest	digest;
+	bool		cacheable = len <= SA_TOKEN_MAX;	/* longer ones are malformed, and not worth hashing */
 	int64_t		begun;
+	uint64_t	serial;
 	bool		tried = false;
+
+	out->why = SESSAUTH_WHY_NONE;
+	if (cacheable)
+		seen_digest(&node->seen, token, len, &digest);
+	if (cacheable && seen_find(&node->seen, &digest, atomic_load(&node->keys_serial), claims))
+	{
+		out->source = SESSAUTH_SOURCE_CACHE;
+		return decide_claims(node, claims, out);
+	}
 
 	/* "Unknown" is certain only by keys that were asked for after this token had arrived. */
 	do
@@ -42,13 +63,22 @@ sessauth_decide(SessauthNode *node, const char *token, size_t len, int64_t arriv
 		keys = keys_use(node);
 		result = sa_token_read(token, len, lookup, keys, &rules, &read);
 		begun = keys ? keys->begun : 0;
+		serial = keys ? keys->serial : 0;
 		if (keys)
 			keys_release(keys);
 	} while (result == SA_TOKEN_UNKNOWN_KEY && begun <= arrived && newer_keys(node, arrived, &tried));
 	switch (result)
 	{
 		case SA_TOKEN_OK:
-			out->code = judge(node, &read, out);
+			out->source = SESSAUTH_SOURCE_LOCAL;
+			if (claims_of(node, &read, claims))
+			{
+				seen_add(&node->seen, &digest, serial, claims);
+				(void) decide_claims(node, claims, out);
+				break;
+			}
+			out->code = SESSAUTH_CANNOT_TELL;
+			out->why = SESSAUTH_WHY_INTERNAL;
 			break;
 		case SA_TOKEN_UNKNOWN_KEY:
 			out->code = begun > arrived ? SESSAUTH_UNKNOWN_KEY : unknown_key(node, tried, out);
@@ -100,40 +130,51 @@ unknown_key(SessauthNode *node, bool tried, SessauthDecision *out)
 	return SESSAUTH_CANNOT_TELL;
 }
 
-static SessauthCode
-judge(SessauthNode *node, const SaToken *token, SessauthDecision *out)
+static bool
+claims_of(const SessauthNode *node, const SaToken *token, Claims *out)
 {
-	MemoryName	session;
-	MemoryName	user;
-	MemoryName	tenant;
-	MemoryName	key;
-	bool		revoked;
-	int64_t		end;
-	int64_t		horizon;
-	int64_t		begin = token->iat > token->nbf ? token->iat : token->nbf;
-	LedgerClock ledger;
-	int64_t		now;
-
 	memcpy(out->tid, token->tid, sizeof(out->tid));
 	memcpy(out->uid, token->uid, sizeof(out->uid));
 	memcpy(out->sid, token->sid, sizeof(out->sid));
 	out->epoch = token->epoch;
-	out->expires_at = token->exp;
+	out->tepoch = token->tepoch;
+	out->begin = token->iat > token->nbf ? token->iat : token->nbf;
+	out->exp = token->exp;
+	return memory_name(&node->memory, SA_KIND_SESSION, token->tid, token->sid, &out->session) &&
+		memory_name(&node->memory, SA_KIND_USER, token->tid, token->uid, &out->user) &&
+		memory_name(&node->memory, SA_KIND_TENANT, token->tid, "", &out->tenant) &&
+		memory_name(&node->memory, SA_KIND_KEY, "", token->kid, &out->key);
+}
 
-	if (!memory_name(&node->memory, SA_KIND_SESSION, token->tid, token->sid, &session) ||
-		!memory_name(&node->memory, SA_KIND_USER, token->tid, token->uid, &user) ||
-		!memory_name(&node->memory, SA_KIND_TENANT, token->tid, "", &tenant) ||
-		!memory_name(&node->memory, SA_KIND_KEY, "", token->kid, &key))
-	{
-		out->why = SESSAUTH_WHY_INTERNAL;
-		return SESSAUTH_CANNOT_TELL;
-	}
+SessauthCode
+decide_claims(SessauthNode *node, const Claims *claims, SessauthDecision *out)
+{
+	strcpy(out->tid, claims->tid);
+	strcpy(out->uid, claims->uid);
+	strcpy(out->sid, claims->sid);
+	out->epoch = claims->epoch;
+	out->expires_at = claims->exp;
+	out->why = SESSAUTH_WHY_NONE;
+	out->code = judge(node, claims);
+	if (out->code == SESSAUTH_CANNOT_TELL)
+		out->why = SESSAUTH_WHY_LEASE;
+	return out->code;
+}
+
+static SessauthCode
+judge(SessauthNode *node, const Claims *claims)
+{
+	bool		revoked;
+	int64_t		end;
+	int64_t		horizon;
+	LedgerClock ledger;
+	int64_t		now;
 
 	pthread_rwlock_rdlock(&node->lock);
-	revoked = memory_epoch(&node->memory, &session) != 0 ||
-		memory_epoch(&node->memory, &user) > token->epoch ||
-		memory_epoch(&node->memory, &tenant) > token->tepoch ||
-		memory_epoch(&node->memory, &key) != 0;
+	revoked = memory_epoch(&node->memory, &claims->session) != 0 ||
+		memory_epoch(&node->memory, &claims->user) > claims->epoch ||
+		memory_epoch(&node->memory, &claims->tenant) > claims->tepoch ||
+		memory_epoch(&node->memory, &claims->key) != 0;
 	end = node->lease.end;
 	horizon = node->lease.horizon;
 	ledger = node->ledger_clock;
@@ -145,14 +186,13 @@ judge(SessauthNode *node, const SaToken *token, SessauthDecision *out)
 
 	/* The leeway does not reach behind the horizon: revocations of what expired before it were never told to this node. */
 	if (ledger.has_lower &&
-		(token->exp <= (now + ledger.lower) / 1000000 - node->leeway || token->exp * 1000000 <= horizon))
+		(claims->exp <= (now + ledger.lower) / 1000000 - node->leeway || claims->exp * 1000000 <= horizon))
 		return SESSAUTH_EXPIRED;
 
 	/* Whole seconds: a token of this very second is not from the future. */
-	if (ledger.has_upper && begin > (now + ledger.upper) / 1000000 + 1 + node->leeway)
+	if (ledger.has_upper && claims->begin > (now + ledger.upper) / 1000000 + 1 + node->leeway)
 		return SESSAUTH_NOT_YET_VALID;
 	if (ledger.has_lower && now < end)
 		return SESSAUTH_ACTIVE;
-	out->why = SESSAUTH_WHY_LEASE;
 	return SESSAUTH_CANNOT_TELL;
 }

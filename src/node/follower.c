@@ -248,6 +248,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 		pthread_rwlock_wrlock(&node->lock);
 		memory_prune(&node->memory, node_forgets_before(node, now), false);
 		pthread_rwlock_unlock(&node->lock);
+		seen_prune(&node->seen, atomic_load(&node->keys_serial), node_forgets_before(node, now) / 1000);
 	}
 }
 
@@ -277,6 +278,9 @@ on_up(void *arg, RedisLink *link)
 	Follower   *follower = arg;
 
 	follower->up_at[link == follower->reader ? 0 : 1] = clock_now();
+	pthread_rwlock_wrlock(&follower->node->lock);
+	follower->node->connects++;
+	pthread_rwlock_unlock(&follower->node->lock);
 	if (link == follower->reader)
 		stream_connected(follower);
 	else
@@ -401,6 +405,7 @@ answer_replied(void *arg, const redisReply *reply)
 	int64_t		now = clock_now();
 	SaAnswer	answer;
 	bool		extended = false;
+	int64_t		horizon = node->lease.horizon;
 
 	follower->getting = false;
 	if (reply->type == REDIS_REPLY_ERROR)
@@ -421,6 +426,8 @@ answer_replied(void *arg, const redisReply *reply)
 			follower->rescan_wait = 0;
 	}
 	pthread_rwlock_unlock(&node->lock);
+	if (node->lease.horizon != horizon)
+		news_missed(node, horizon, node->lease.horizon);
 	if (extended)
 		follower_ask(follower);
 }

@@ -111,6 +111,8 @@ run(void *arg)
 		pthread_mutex_lock(&node->keys_lock);
 
 		node->keys_tried = begun;
+		if (ok)
+			node->key_refreshes++;
 		if (strcmp(node->keys_error, ok ? "" : why) != 0 && !node->keys_stop)
 		{
 			snprintf(node->keys_error, sizeof(node->keys_error), "%s", ok ? "" : why);
@@ -160,6 +162,7 @@ refresh(SessauthNode *node, Postgres **postgres, int64_t begun, char *why, size_
 	unsigned char link_key[SA_KEY_LEN];
 	SharedKeys *fresh = NULL;
 	SharedKeys *old;
+	bool		changed;
 	size_t		len;
 
 	if ((node->jwks_file == NULL || node->link_key_file == NULL) && node->pg_conninfo &&
@@ -206,13 +209,18 @@ refresh(SessauthNode *node, Postgres **postgres, int64_t begun, char *why, size_
 
 	pthread_mutex_lock(&node->keys_lock);
 	old = node->keys;
+	changed = old == NULL || strcmp(old->text, fresh->text) != 0;
+	fresh->serial = (old ? old->serial : 0) + (changed ? 1 : 0);
 	node->keys = fresh;
+	atomic_store(&node->keys_serial, fresh->serial);
 	memcpy(node->link_key, link_key, SA_KEY_LEN);
 	node->has_link_key = true;
 	pthread_mutex_unlock(&node->keys_lock);
 	sa_wipe(link_key, sizeof(link_key));
 	if (old)
 		keys_release(old);
+	if (changed)
+		seen_prune(&node->seen, atomic_load(&node->keys_serial), 0);
 	follower_link_key_arrived(node);
 	return true;
 }

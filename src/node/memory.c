@@ -47,6 +47,17 @@ memory_name(const Memory *memory, SaKind kind, const char *tid, const char *othe
 	return true;
 }
 
+bool
+memory_entry_name(const Memory *memory, const SaEntry *entry, MemoryName *name, int64_t *epoch)
+{
+	const char *other = entry->kind == SA_KIND_SESSION ? entry->sid :
+		entry->kind == SA_KIND_USER ? entry->uid :
+		entry->kind == SA_KIND_KEY ? entry->kid : "";
+
+	*epoch = entry->kind == SA_KIND_SESSION || entry->kind == SA_KIND_KEY ? MEMORY_DEAD : entry->epoch;
+	return memory_name(memory, entry->kind, entry->tid, other, name);
+}
+
 int64_t
 memory_epoch(const Memory *memory, const MemoryName *name)
 {
@@ -58,15 +69,12 @@ memory_apply(Memory *memory, const SaEntry *entry, int64_t now)
 {
 	MemoryName	name;
 	MemoryEntry *slot;
-	const char *other = entry->kind == SA_KIND_SESSION ? entry->sid :
-		entry->kind == SA_KIND_USER ? entry->uid :
-		entry->kind == SA_KIND_KEY ? entry->kid : "";
-	int64_t		epoch = entry->kind == SA_KIND_SESSION || entry->kind == SA_KIND_KEY ? MEMORY_DEAD : entry->epoch;
+	int64_t		epoch;
 
 	/* What has expired by the ledger's clock is known without being remembered. */
 	if (entry->until <= now)
 		return true;
-	if (!memory_name(memory, entry->kind, entry->tid, other, &name))
+	if (!memory_entry_name(memory, entry, &name, &epoch))
 		return false;
 	slot = find(memory->entries, memory->size, &name);
 	if (slot->name.half[0] == 0 && slot->name.half[1] == 0)

@@ -46,6 +46,9 @@ extern void memory_free(Memory *memory);
 /* The name under which something is looked up; independent of any lock. False when OpenSSL fails. */
 extern bool memory_name(const Memory *memory, SaKind kind, const char *tid, const char *other, MemoryName *out);
 
+/* The name and the epoch that an entry (not a beat) has in the memory. */
+extern bool memory_entry_name(const Memory *memory, const SaEntry *entry, MemoryName *name, int64_t *epoch);
+
 /* Tokens of an epoch below this are dead; 0 when nothing is known. */
 extern int64_t memory_epoch(const Memory *memory, const MemoryName *name);
 

@@ -43,10 +43,12 @@ sessauth_open(const SessauthOptions *options)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&node->keys_wanted, &attr);
 	pthread_condattr_destroy(&attr);
+	watches_init(&node->watches);
 
 	why = check_options(node, options);
 	if (why == NULL && (!copy_options(node, options) || !make_id(node, options->name) ||
-						!memory_init(&node->memory, options->max_revocations)))
+						!memory_init(&node->memory, options->max_revocations) ||
+						!seen_init(&node->seen, options->max_cached_tokens)))
 		why = "out of memory";
 	if (why == NULL)
 	{
@@ -74,6 +76,8 @@ sessauth_close(SessauthNode *node)
 	keys_stop(node);
 	follower_stop(node);
 	memory_free(&node->memory);
+	seen_free(&node->seen);
+	watches_free(&node->watches);
 	sa_wipe(node->link_key, sizeof(node->link_key));
 	pthread_cond_destroy(&node->keys_wanted);
 	pthread_mutex_destroy(&node->keys_lock);
@@ -137,12 +141,19 @@ sessauth_status(SessauthNode *node, SessauthStatus *out)
 	int64_t		left;
 	bool		has_keys;
 	char		keys_error[sizeof(node->keys_error)];
+	SeenCount	seen;
 
 	memset(out, 0, sizeof(*out));
 	pthread_mutex_lock(&node->keys_lock);
 	has_keys = node->keys != NULL && sa_keyset_count(node->keys->set) > 0;
+	out->key_refreshes = node->key_refreshes;
 	memcpy(keys_error, node->keys_error, sizeof(keys_error));
 	pthread_mutex_unlock(&node->keys_lock);
+	seen_count(&node->seen, &seen);
+	out->cached_tokens = seen.tokens;
+	out->cache_hits = seen.hits;
+	out->cache_misses = seen.misses;
+	out->watches = (int64_t) watches_count(&node->watches);
 
 	pthread_rwlock_rdlock(&node->lock);
 	now = clock_now();
@@ -154,6 +165,8 @@ sessauth_status(SessauthNode *node, SessauthStatus *out)
 	out->ledger_ms = node_ledger_time(node, now) / 1000;
 	out->rescans = node->rescans;
 	out->refused_entries = node->refused_entries;
+	out->connects = node->connects;
+	out->staleness_ms = node->lease.end == 0 ? -1 : (now - node->lease.end + node->max_staleness) / 1000;
 	out->ready = has_keys && left > 0;
 	if (!has_keys)
 		snprintf(out->reason, sizeof(out->reason), "no keys yet%s%s", keys_error[0] ? ": " : "", keys_error);
@@ -171,6 +184,12 @@ sessauth_jwks(SessauthNode *node)
 	if (keys)
 		keys_release(keys);
 	return text;
+}
+
+void
+sessauth_refresh_keys(SessauthNode *node)
+{
+	keys_request(node);
 }
 
 bool
@@ -310,6 +329,8 @@ copy_options(SessauthNode *node, const SessauthOptions *options)
 	node->log_arg = options->log_arg;
 	node->keys_refreshed = options->keys_refreshed;
 	node->keys_refreshed_arg = options->keys_refreshed_arg;
+	node->revoked = options->revoked;
+	node->revoked_arg = options->revoked_arg;
 	return ok;
 }
 

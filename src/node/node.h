@@ -9,6 +9,9 @@
  * follower.c	connections to Redis, nonces and answers; its own thread
  * stream.c		reading the stream, in the follower's thread
  * redis_link.c	one connection to Redis inside an event loop
+ * seen.c		verified tokens
+ * watch.c		long connections that wait for the end of their session
+ * news.c		what was revoked, told to watches and to the program
  */
 #ifndef SESSAUTH_NODE_NODE_H
 #define SESSAUTH_NODE_NODE_H
@@ -22,7 +25,9 @@
 #include "node/clock.h"
 #include "node/lease.h"
 #include "node/memory.h"
+#include "node/seen.h"
 #include "node/sessauth.h"
+#include "node/watch.h"
 
 /* A set of keys that deciders may still be using when a newer one has arrived. */
 typedef struct SharedKeys
@@ -30,6 +35,7 @@ typedef struct SharedKeys
 	SaKeySet   *set;
 	char	   *text;			/* the public keys as a JWK set */
 	int64_t		begun;			/* when the refresh began that brought it */
+	uint64_t	serial;			/* changes with the keys, not with each refresh */
 	atomic_int	users;
 } SharedKeys;
 
@@ -62,6 +68,8 @@ struct SessauthNode
 	void	   *log_arg;
 	void		(*keys_refreshed) (void *arg);
 	void	   *keys_refreshed_arg;
+	void		(*revoked) (void *arg, const SessauthRevocation *revocation);
+	void	   *revoked_arg;
 	char		error[256];
 	bool		opened;
 
@@ -72,13 +80,21 @@ struct SessauthNode
 	Memory		memory;
 	int64_t		rescans;
 	int64_t		refused_entries;
+	int64_t		connects;
 	char		redis_state[REDIS_TASKS][160];	/* why it cannot do that; empty when it can */
+
+	/* each with its own lock */
+	Seen		seen;
+	Watches		watches;
+
+	atomic_uint_fast64_t keys_serial;	/* of the keys in use */
 
 	/* keys: guarded by keys_lock */
 	pthread_mutex_t keys_lock;
 	pthread_cond_t keys_wanted;
 	SharedKeys *keys;
 	int64_t		keys_tried;		/* when the last refresh began, successful or not */
+	int64_t		key_refreshes;
 	bool		keys_requested;
 	bool		keys_stop;
 	char		keys_error[256];
@@ -91,7 +107,10 @@ struct SessauthNode
 	Follower   *follower;
 };
 
-/* decide.c has no private interface. */
+/* decide.c: sessauth_decide in two steps; *claims is filled when the token's members of *out are. */
+extern SessauthCode decide_token(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out,
+								 Claims *claims);
+extern SessauthCode decide_claims(SessauthNode *node, const Claims *claims, SessauthDecision *out);
 
 /* keys.c */
 extern bool keys_start(SessauthNode *node);
@@ -104,6 +123,10 @@ extern void keys_release(SharedKeys *keys);
 extern bool follower_start(SessauthNode *node);
 extern void follower_stop(SessauthNode *node);
 extern void follower_link_key_arrived(SessauthNode *node);	/* from another thread */
+
+/* news.c; in the follower's thread, without the lock */
+extern void news_revoked(SessauthNode *node, const SaEntry *entry);
+extern void news_missed(SessauthNode *node, int64_t before, int64_t horizon);	/* the lease's horizon has moved (us) */
 
 /* node.c */
 extern void node_log(SessauthNode *node, SessauthLevel level, const char *format,...) __attribute__((format(printf, 3, 4)));

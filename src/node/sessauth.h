@@ -55,6 +55,14 @@ typedef enum SessauthWhy
 	SESSAUTH_WHY_INTERNAL		/* out of memory, or OpenSSL does not work */
 } SessauthWhy;
 
+/* What a decision was made from. */
+typedef enum SessauthSource
+{
+	SESSAUTH_SOURCE_TOKEN,		/* the token alone: it is malformed, forged, of an unknown key or a wrong issuer */
+	SESSAUTH_SOURCE_LOCAL,		/* signature checked now, then the node's memory */
+	SESSAUTH_SOURCE_CACHE		/* signature checked before, then the node's memory */
+} SessauthSource;
+
 /*
  * The answer to one token. The members about the token are filled when its
  * signature was good and it is this issuer's: for active, revoked, expired, not_yet_valid
@@ -64,6 +72,7 @@ typedef struct SessauthDecision
 {
 	SessauthCode code;
 	SessauthWhy why;
+	SessauthSource source;
 	char		tid[129];		/* tenant */
 	char		uid[256];		/* user, unique within the tenant */
 	char		sid[37];		/* session */
@@ -77,6 +86,29 @@ typedef enum SessauthLevel
 	SESSAUTH_LOG_WARNING,
 	SESSAUTH_LOG_ERROR
 } SessauthLevel;
+
+typedef enum SessauthKind
+{
+	SESSAUTH_KIND_SESSION,		/* tid, uid, sid: this session */
+	SESSAUTH_KIND_USER,			/* tid, uid: sessions with an epoch below this one */
+	SESSAUTH_KIND_TENANT,		/* tid: sessions with a tenant epoch below this one */
+	SESSAUTH_KIND_KEY,			/* kid: all tokens that it has signed */
+	SESSAUTH_KIND_MISSED		/* revocations of tokens that expired before "at" may have passed unseen */
+} SessauthKind;
+
+/* Something that was revoked. Members that its kind does not have are empty or 0. */
+typedef struct SessauthRevocation
+{
+	SessauthKind kind;
+	char		generation[37];
+	int64_t		n;				/* its number in the generation */
+	char		tid[129];
+	char		uid[256];
+	char		sid[37];
+	char		kid[128];
+	int64_t		epoch;
+	int64_t		at;				/* when it was published: unix ms, ledger's clock */
+} SessauthRevocation;
 
 /*
  * What a node is made of. Start from SESSAUTH_OPTIONS_INIT and set the rest;
@@ -101,6 +133,7 @@ typedef struct SessauthOptions
 	const char *audience;
 	int64_t		leeway_s;		/* seconds by which iat and exp are stretched, 0 to 300 */
 	size_t		max_revocations;	/* that the memory may hold; beyond it the node cannot tell */
+	size_t		max_cached_tokens;	/* verified tokens to remember, about 400 bytes each; 0: none, else 256 at least */
 
 	/* One line without newline and without secrets; from any thread, must be quick. */
 	void		(*log) (void *arg, SessauthLevel level, const char *message);
@@ -112,12 +145,19 @@ typedef struct SessauthOptions
 	 */
 	void		(*keys_refreshed) (void *arg);
 	void	   *keys_refreshed_arg;
+
+	/*
+	 * Called by a library thread with each revocation that the node reads, at least once and nearly always only once,
+	 * in the order of the stream. The node knows it already. Must be quick, and must not call back into the library.
+	 */
+	void		(*revoked) (void *arg, const SessauthRevocation *revocation);
+	void	   *revoked_arg;
 } SessauthOptions;
 
 #define SESSAUTH_OPTIONS_INIT \
 	{ \
 		.size = sizeof(SessauthOptions), .max_staleness_ms = 5000, \
-		.issuer = "sessauth", .audience = "sessauth", .max_revocations = 4000000 \
+		.issuer = "sessauth", .audience = "sessauth", .max_revocations = 4000000, .max_cached_tokens = 65536 \
 	}
 
 typedef struct SessauthStatus
@@ -132,6 +172,13 @@ typedef struct SessauthStatus
 	int64_t		ledger_ms;		/* unix ms by the ledger's clock, at least; 0: unknown */
 	int64_t		rescans;		/* of the stream from its start */
 	int64_t		refused_entries;	/* in Redis that were not authentic */
+	int64_t		staleness_ms;	/* how old the proof is of knowing everything; -1: never had one */
+	int64_t		connects;		/* to Redis, first and again */
+	int64_t		key_refreshes;	/* that succeeded */
+	int64_t		cached_tokens;
+	int64_t		cache_hits;
+	int64_t		cache_misses;
+	int64_t		watches;
 } SessauthStatus;
 
 /*
@@ -157,6 +204,38 @@ SESSAUTH_API int64_t sessauth_now(void);
  */
 SESSAUTH_API SessauthCode sessauth_decide(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 										  SessauthDecision *out);
+
+typedef struct SessauthWatch SessauthWatch;
+
+typedef enum SessauthEnd
+{
+	SESSAUTH_END_REVOKED,		/* the session, its user, its tenant, or the key of the token */
+	SESSAUTH_END_UNKNOWN		/* the token had expired when the node was away for so long that it may have missed the revocation */
+} SessauthEnd;
+
+/*
+ * For a connection that outlives its request, as a WebSocket does: decides its token as sessauth_decide does, and when it is
+ * active watches its session. *watch is then to be given to sessauth_unwatch some time; otherwise it is NULL. SESSAUTH_WHY_INTERNAL when
+ * memory is short.
+ *
+ * ended is called at most once, by a library thread, possibly before this function has returned; it must be quick, and
+ * of the library it may call only sessauth_unwatch, and that on its own watch. A refresh of the session does not end it, nor
+ * does the expiry of the token, nor an outage: then the news is late, and ended is called as soon as the
+ * node has heard of it. Where a connection must not outlive the proof, look at sessauth_ready too. What a node that was away cannot learn
+ * any more is the revocation of tokens that have expired meanwhile; so it ends watches of expired tokens with SESSAUTH_END_UNKNOWN. A
+ * client that refreshes may present its new token for a new watch.
+ */
+SESSAUTH_API SessauthCode sessauth_watch(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out,
+										 void (*ended) (void *arg, SessauthEnd why), void *arg, SessauthWatch **watch);
+
+/*
+ * Ends watching and frees; NULL is fine. When it returns, ended has returned or will never be called, so it must
+ * not be called with a lock that ended takes. Every watch must be given back before sessauth_close.
+ */
+SESSAUTH_API void sessauth_unwatch(SessauthWatch *watch);
+
+/* Reads the keys again soon, from files too; without being told, a node does so every 30 seconds. */
+SESSAUTH_API void sessauth_refresh_keys(SessauthNode *node);
 
 /* "active", "revoked", "cannot_tell", ...: the outcomes of sessauth.verify(). Static. */
 SESSAUTH_API const char *sessauth_code_name(SessauthCode code);

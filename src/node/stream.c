@@ -218,6 +218,8 @@ static void
 apply_batch(Follower *follower, int count, int64_t refused, int64_t now)
 {
 	SessauthNode *node = follower->node;
+	int64_t		horizon = node->lease.horizon;
+	bool		news[STREAM_BATCH];
 
 	pthread_rwlock_wrlock(&node->lock);
 	node->refused_entries += refused;
@@ -225,6 +227,7 @@ apply_batch(Follower *follower, int count, int64_t refused, int64_t now)
 	{
 		const SaEntry *entry = &follower->batch[i];
 
+		news[i] = entry->kind != SA_KIND_BEAT && !coverage_has(&node->lease.cover, entry->g, entry->n, entry->n);
 		if (entry->kind == SA_KIND_BEAT)
 			ledger_clock_seen(&node->ledger_clock, entry->at, now);
 
@@ -235,6 +238,14 @@ apply_batch(Follower *follower, int count, int64_t refused, int64_t now)
 	if (lease_extend(&node->lease))
 		follower->rescan_wait = 0;
 	pthread_rwlock_unlock(&node->lock);
+
+	/* Only now: who watches a token after this finds the revocation in the memory. */
+	for (int i = 0; i < count; i++)
+		if (news[i])
+			news_revoked(node, &follower->batch[i]);
+	if (node->lease.horizon != horizon)
+		news_missed(node, horizon, node->lease.horizon);
+	watches_tell(&node->watches);
 }
 
 static bool

@@ -55,6 +55,7 @@ static void
 fresh_node(int64_t leeway)
 {
 	memory_free(&node.memory);
+	seen_free(&node.seen);
 	memset(&node, 0, sizeof(node));
 	pthread_rwlock_init(&node.lock, NULL);
 	pthread_mutex_init(&node.keys_lock, NULL);
@@ -62,8 +63,10 @@ fresh_node(int64_t leeway)
 	node.issuer = node.audience = "sessauth";
 	node.leeway = leeway;
 	node.max_staleness = 5000000;
-	if (!memory_init(&node.memory, 1000))
+	if (!memory_init(&node.memory, 1000) || !seen_init(&node.seen, 1000))
 		exit(1);
+	keys.serial = 1;
+	atomic_store(&node.keys_serial, 1);
 	own_time = BOOT_US;
 	while_paused = NULL;
 	node.lease.end = BOOT_US + node.max_staleness;
@@ -206,6 +209,54 @@ test_leeway(void)
 	is_text(decide(LEDGER_S + 1), "active", "only of these");
 }
 
+/* Every decision above is made for a new token; here the same one comes again. */
+static void
+test_seen_before(void)
+{
+	SessauthDecision decision;
+	SaTokenDraft draft = {.issuer = "sessauth", .audience = "sessauth", .tid = "acme", .uid = "alice", .sid = SID,
+	.epoch = 7, .tepoch = 1, .iat = LEDGER_S, .exp = LEDGER_S + 60};
+	char	   *token = sa_token_mint(key, kid, &draft);
+	size_t		len = strlen(token);
+	SaKeySet   *set = keys.set;
+
+	fresh_node(0);
+	ok(sessauth_decide(&node, token, len, own_time, &decision) == SESSAUTH_ACTIVE && decision.source == SESSAUTH_SOURCE_LOCAL, "a new token is verified");
+	memset(&decision, 'x', sizeof(decision));
+	ok(sessauth_decide(&node, token, len, own_time, &decision) == SESSAUTH_ACTIVE && decision.source == SESSAUTH_SOURCE_CACHE, "the second time it is known");
+	ok(strcmp(decision.tid, "acme") == 0 && strcmp(decision.uid, "alice") == 0 && strcmp(decision.sid, SID) == 0 &&
+	   decision.epoch == 7 && decision.expires_at == LEDGER_S + 60, "with all that it says");
+	token[len - 5] ^= 1;
+	ok(sessauth_decide(&node, token, len, own_time, &decision) == SESSAUTH_BAD_SIGNATURE, "one that differs in a bit is not");
+	ok(sessauth_decide(&node, token, len, own_time, &decision) == SESSAUTH_BAD_SIGNATURE, "nor when it comes again");
+	token[len - 5] ^= 1;
+	own_time = node.lease.end;
+	ok(sessauth_decide(&node, token, len, own_time, &decision) == SESSAUTH_CANNOT_TELL && decision.why == SESSAUTH_WHY_LEASE &&
+	   decision.source == SESSAUTH_SOURCE_CACHE, "knowing it does not replace the lease");
+	node.lease.end += 100000000;
+	own_time += 54000000;
+	ok(sessauth_decide(&node, token, len, own_time, &decision) == SESSAUTH_ACTIVE, "it lives until it expires");
+	own_time += 1000000;
+	ok(sessauth_decide(&node, token, len, own_time, &decision) == SESSAUTH_EXPIRED, "and no longer");
+
+	fresh_node(0);
+	(void) sessauth_decide(&node, token, len, own_time, &decision);
+	revoke_user(8, LEDGER_S + 300);
+	ok(sessauth_decide(&node, token, len, own_time, &decision) == SESSAUTH_REVOKED && decision.source == SESSAUTH_SOURCE_CACHE, "a known token is revoked as any other");
+
+	fresh_node(0);
+	(void) sessauth_decide(&node, token, len, own_time, &decision);
+	keys.set = sa_keyset_parse("{\"keys\":[]}", 11);
+	keys.serial = 2;
+	keys.begun = own_time + 1;
+	atomic_store(&node.keys_serial, 2);
+	ok(sessauth_decide(&node, token, len, own_time, &decision) == SESSAUTH_UNKNOWN_KEY, "it does not outlive its key");
+	keys.begun = 0;
+	sa_keyset_free(keys.set);
+	keys.set = set;
+	free(token);
+}
+
 static void
 test_unknown_key(void)
 {
@@ -249,8 +300,10 @@ main(void)
 	test_time();
 	test_leeway();
 	test_unknown_key();
+	test_seen_before();
 
 	memory_free(&node.memory);
+	seen_free(&node.seen);
 	sa_keyset_free(keys.set);
 	sa_key_free(key);
 	return tap_done();

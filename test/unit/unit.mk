@@ -3,13 +3,14 @@
 #   make check-unit		runs them
 #   make unit-tests		builds them, and prints their names
 
+comma       = ,
 UNIT_DIR    = build/unit
 UNIT_CC    ?= $(CC)
 UNIT_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
               -fno-sanitize-recover=undefined -Isrc -Itest/unit
 UNIT_LIBS   = -ljansson -lssl -lcrypto
 UNIT_CORE   = $(patsubst src/core/%.c,$(UNIT_DIR)/core/%.o,$(wildcard src/core/*.c))
-UNIT_NODE   = $(patsubst %,$(UNIT_DIR)/node/%.o,clock coverage lease memory)
+UNIT_NODE   = $(patsubst %,$(UNIT_DIR)/node/%.o,clock coverage lease memory seen watch)
 UNIT_TESTS  = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
 UNIT_HEADERS = $(wildcard src/core/*.h src/node/*.h test/unit/*.h)
 
@@ -39,11 +40,19 @@ check-unit: $(UNIT_TESTS)
 	prove $(UNIT_TESTS)
 
 # Programs that Perl tests start.
-TEST_TOOLS = $(patsubst test/tools/%.c,build/tools/%,$(wildcard test/tools/*.c))
+TEST_TOOLS = build/tools/publisher build/tools/node_threads-thread build/tools/node_threads-address
 
 build/tools/%: test/tools/%.c $(UNIT_CORE) $(UNIT_HEADERS)
 	@mkdir -p $(@D)
 	$(UNIT_CC) $(UNIT_CFLAGS) $< $(UNIT_CORE) $(UNIT_LIBS) -o $@
+
+# The whole library once more, under a sanitizer that it cannot have together with the others.
+SANITIZED_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-format-truncation -g -O1 -fno-omit-frame-pointer -D_GNU_SOURCE -Isrc -I$(includedir) -pthread
+
+build/tools/node_threads-%: test/tools/node_threads.c $(wildcard src/core/*.c src/node/*.c) $(UNIT_HEADERS)
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(SANITIZED_CFLAGS) -fsanitize=$(if $(filter thread,$*),thread,address$(comma)undefined) -fno-sanitize-recover=all \
+		$(filter %.c,$^) -L$(libdir) $(NODE_LIBS) -o $@
 
 .PHONY: test-tools
 test-tools: $(TEST_TOOLS)

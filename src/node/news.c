@@ -1,0 +1,99 @@
+/*
+ * news.c
+ *		What was revoked, told to those who wait for it: watches and the program.
+ */
+#include "node/node.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static SessauthKind kind_of(SaKind kind);
+
+void
+news_revoked(SessauthNode *node, const SaEntry *entry)
+{
+	static const int what[] = {
+		[SA_KIND_SESSION] = WATCH_SESSION,[SA_KIND_USER] = WATCH_USER,[SA_KIND_TENANT] = WATCH_TENANT,[SA_KIND_KEY] = WATCH_KEY
+	};
+	SessauthRevocation revocation = {.kind = kind_of(entry->kind), .n = entry->n, .epoch = entry->epoch, .at = entry->at};
+	MemoryName	name;
+	int64_t		epoch;
+
+	/* Without memory for the name, nobody can be found by it; then nobody can be sure. */
+	if (memory_entry_name(&node->memory, entry, &name, &epoch))
+		watches_revoked(&node->watches, what[entry->kind], &name, epoch);
+	else
+		watches_missed(&node->watches, INT64_MAX);
+
+	if (node->revoked == NULL)
+		return;
+	snprintf(revocation.generation, sizeof(revocation.generation), "%s", entry->g);
+	snprintf(revocation.tid, sizeof(revocation.tid), "%s", entry->tid);
+	snprintf(revocation.uid, sizeof(revocation.uid), "%s", entry->uid);
+	snprintf(revocation.sid, sizeof(revocation.sid), "%s", entry->sid);
+	snprintf(revocation.kid, sizeof(revocation.kid), "%s", entry->kid);
+	node->revoked(node->revoked_arg, &revocation);
+}
+
+void
+news_missed(SessauthNode *node, int64_t before, int64_t horizon)
+{
+	bool		joining = before == 0;	/* and nobody has heard anything from this node yet */
+	SessauthRevocation revocation = {.kind = SESSAUTH_KIND_MISSED, .at = horizon / 1000};
+
+	watches_missed(&node->watches, horizon / 1000000);
+	watches_tell(&node->watches);
+	if (node->revoked && !joining)
+		node->revoked(node->revoked_arg, &revocation);
+}
+
+/* Once more after the watch is there: what was revoked before that, nobody will say again. */
+SessauthCode
+sessauth_watch(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out,
+			   void (*ended) (void *arg, SessauthEnd why), void *arg, SessauthWatch **watch)
+{
+	Claims		claims;
+
+	*watch = NULL;
+	if (decide_token(node, token, len, arrived, out, &claims) != SESSAUTH_ACTIVE)
+		return out->code;
+	*watch = watch_add(&node->watches, &claims, ended, arg);
+	if (*watch == NULL)
+	{
+		out->why = SESSAUTH_WHY_INTERNAL;
+		return out->code = SESSAUTH_CANNOT_TELL;
+	}
+	(*watch)->node = node;
+	if (decide_claims(node, &claims, out) != SESSAUTH_ACTIVE)
+	{
+		watch_free(&node->watches, *watch);
+		*watch = NULL;
+	}
+	return out->code;
+}
+
+void
+sessauth_unwatch(SessauthWatch *watch)
+{
+	if (watch)
+		watch_free(&watch->node->watches, watch);
+}
+
+static SessauthKind
+kind_of(SaKind kind)
+{
+	switch (kind)
+	{
+		case SA_KIND_SESSION:
+			return SESSAUTH_KIND_SESSION;
+		case SA_KIND_USER:
+			return SESSAUTH_KIND_USER;
+		case SA_KIND_TENANT:
+			return SESSAUTH_KIND_TENANT;
+		case SA_KIND_KEY:
+			return SESSAUTH_KIND_KEY;
+		case SA_KIND_BEAT:
+			break;
+	}
+	return SESSAUTH_KIND_MISSED;
+}

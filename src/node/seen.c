@@ -1,0 +1,229 @@
+/*
+ * seen.c
+ *		The table of verified tokens: shards, each with its lock, of small sets.
+ *
+ * A set has a few places and never grows, so the table is bounded, a lookup looks at one set, and
+ * whoever floods it can push out tokens, which are then verified once more, and nothing else.
+ */
+
+/* One hash over a token at each request is most of its cost; the calls that are not deprecated fetch and allocate first. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
+#include "node/seen.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WAYS	4
+#define TOKENS_MIN	(SEEN_SHARDS * WAYS)
+
+typedef struct SeenToken
+{
+	SeenDigest	digest;
+	uint64_t	keys;
+	uint64_t	used;			/* by the shard's count of lookups */
+	Claims	   *claims;			/* cut behind the uid's NUL; NULL: free */
+} SeenToken;
+
+struct SeenShard
+{
+	_Alignas(64) pthread_mutex_t lock;
+	SeenToken  *tokens;			/* WAYS for each set */
+	uint64_t	lookups;
+	SeenCount	count;
+};
+
+static SeenShard *shard_of(const Seen *seen, const SeenDigest *digest);
+static SeenToken *set_of(const Seen *seen, const SeenShard *shard, const SeenDigest *digest);
+static bool same(const SeenDigest *a, const SeenDigest *b);
+static size_t size_of(const Claims *claims);
+
+bool
+seen_init(Seen *seen, size_t max)
+{
+	unsigned char secret[SHA256_CBLOCK];
+
+	memset(seen, 0, sizeof(*seen));
+	if (max == 0)
+		return true;
+	if (!sa_random(secret, sizeof(secret)))
+		return false;
+	SHA256_Init(&seen->prefix);
+	SHA256_Update(&seen->prefix, secret, sizeof(secret));
+	sa_wipe(secret, sizeof(secret));
+	seen->shards = aligned_alloc(_Alignof(SeenShard), SEEN_SHARDS * sizeof(SeenShard));
+	if (seen->shards == NULL)
+		return false;
+	memset(seen->shards, 0, SEEN_SHARDS * sizeof(SeenShard));
+	for (int i = 0; i < SEEN_SHARDS; i++)
+		pthread_mutex_init(&seen->shards[i].lock, NULL);
+	seen->sets = 1;
+	while (seen->sets * 2 * TOKENS_MIN <= max)
+		seen->sets *= 2;
+	for (int i = 0; i < SEEN_SHARDS; i++)
+	{
+		seen->shards[i].tokens = calloc(seen->sets * WAYS, sizeof(SeenToken));
+		if (seen->shards[i].tokens == NULL)
+			return false;
+	}
+	return true;
+}
+
+void
+seen_free(Seen *seen)
+{
+	for (int i = 0; seen->shards && i < SEEN_SHARDS; i++)
+	{
+		SeenShard  *shard = &seen->shards[i];
+
+		for (size_t j = 0; shard->tokens && j < seen->sets * WAYS; j++)
+			free(shard->tokens[j].claims);
+		free(shard->tokens);
+		pthread_mutex_destroy(&shard->lock);
+	}
+	free(seen->shards);
+	sa_wipe(seen, sizeof(*seen));
+}
+
+void
+seen_digest(const Seen *seen, const char *token, size_t len, SeenDigest *out)
+{
+	SHA256_CTX	context;
+
+	if (seen->sets == 0)
+		return;
+	context = seen->prefix;
+	SHA256_Update(&context, token, len);
+	SHA256_Final((unsigned char *) out->part, &context);
+}
+
+bool
+seen_find(Seen *seen, const SeenDigest *digest, uint64_t keys, Claims *out)
+{
+	SeenShard  *shard;
+	SeenToken  *set;
+	bool		found = false;
+
+	if (seen->sets == 0)
+		return false;
+	shard = shard_of(seen, digest);
+	pthread_mutex_lock(&shard->lock);
+	set = set_of(seen, shard, digest);
+	shard->lookups++;
+	for (int i = 0; i < WAYS && !found; i++)
+	{
+		if (set[i].claims && set[i].keys == keys && same(&set[i].digest, digest))
+		{
+			memcpy(out, set[i].claims, size_of(set[i].claims));
+			set[i].used = shard->lookups;
+			found = true;
+		}
+	}
+	if (found)
+		shard->count.hits++;
+	else
+		shard->count.misses++;
+	pthread_mutex_unlock(&shard->lock);
+	return found;
+}
+
+void
+seen_add(Seen *seen, const SeenDigest *digest, uint64_t keys, const Claims *claims)
+{
+	SeenShard  *shard;
+	SeenToken  *set;
+	SeenToken  *place;
+	Claims	   *copy;
+
+	if (seen->sets == 0)
+		return;
+	copy = malloc(size_of(claims));
+	if (copy == NULL)
+		return;
+	memcpy(copy, claims, size_of(claims));
+
+	shard = shard_of(seen, digest);
+	pthread_mutex_lock(&shard->lock);
+	place = set = set_of(seen, shard, digest);
+	for (int i = 0; i < WAYS; i++)
+	{
+		if (set[i].claims == NULL || set[i].keys != keys || same(&set[i].digest, digest))
+		{
+			place = &set[i];
+			break;
+		}
+		if (set[i].used < place->used)
+			place = &set[i];
+	}
+	if (place->claims == NULL)
+		shard->count.tokens++;
+	free(place->claims);
+	place->digest = *digest;
+	place->keys = keys;
+	place->used = shard->lookups;
+	place->claims = copy;
+	pthread_mutex_unlock(&shard->lock);
+}
+
+void
+seen_prune(Seen *seen, uint64_t keys, int64_t now)
+{
+	for (int i = 0; i < SEEN_SHARDS && seen->sets > 0; i++)
+	{
+		SeenShard  *shard = &seen->shards[i];
+
+		pthread_mutex_lock(&shard->lock);
+		for (size_t j = 0; j < seen->sets * WAYS && shard->count.tokens > 0; j++)
+		{
+			SeenToken  *token = &shard->tokens[j];
+
+			if (token->claims && (token->keys != keys || token->claims->exp <= now))
+			{
+				free(token->claims);
+				token->claims = NULL;
+				shard->count.tokens--;
+			}
+		}
+		pthread_mutex_unlock(&shard->lock);
+	}
+}
+
+void
+seen_count(Seen *seen, SeenCount *out)
+{
+	memset(out, 0, sizeof(*out));
+	for (int i = 0; i < SEEN_SHARDS && seen->sets > 0; i++)
+	{
+		SeenShard  *shard = &seen->shards[i];
+
+		pthread_mutex_lock(&shard->lock);
+		out->tokens += shard->count.tokens;
+		out->hits += shard->count.hits;
+		out->misses += shard->count.misses;
+		pthread_mutex_unlock(&shard->lock);
+	}
+}
+
+static SeenShard *
+shard_of(const Seen *seen, const SeenDigest *digest)
+{
+	return &seen->shards[digest->part[0] % SEEN_SHARDS];
+}
+
+static SeenToken *
+set_of(const Seen *seen, const SeenShard *shard, const SeenDigest *digest)
+{
+	return &shard->tokens[(digest->part[1] & (seen->sets - 1)) * WAYS];
+}
+
+static bool
+same(const SeenDigest *a, const SeenDigest *b)
+{
+	return memcmp(a->part, b->part, sizeof(a->part)) == 0;
+}
+
+static size_t
+size_of(const Claims *claims)
+{
+	return offsetof(Claims, uid) + strlen(claims->uid) + 1;
+}
