@@ -34,6 +34,49 @@ sa_sha256(const void *data, size_t len, unsigned char out[SA_DIGEST_LEN])
 	return false;
 }
 
+struct SaHasher
+{
+	EVP_MD	   *sha256;
+	EVP_MD_CTX *context;
+};
+
+SaHasher *
+sa_hasher_new(void)
+{
+	SaHasher   *hasher = calloc(1, sizeof(*hasher));
+
+	if (hasher == NULL)
+		return NULL;
+	hasher->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	hasher->context = EVP_MD_CTX_new();
+	if (hasher->sha256 != NULL && hasher->context != NULL)
+		return hasher;
+	ERR_clear_error();
+	sa_hasher_free(hasher);
+	return NULL;
+}
+
+bool
+sa_hasher_sha256(SaHasher *hasher, const void *data, size_t len, unsigned char out[SA_DIGEST_LEN])
+{
+	if (EVP_DigestInit_ex2(hasher->context, hasher->sha256, NULL) == 1 &&
+		EVP_DigestUpdate(hasher->context, len > 0 ? data : "", len) == 1 &&
+		EVP_DigestFinal_ex(hasher->context, out, NULL) == 1)
+		return true;
+	ERR_clear_error();
+	return false;
+}
+
+void
+sa_hasher_free(SaHasher *hasher)
+{
+	if (hasher == NULL)
+		return;
+	EVP_MD_CTX_free(hasher->context);
+	EVP_MD_free(hasher->sha256);
+	free(hasher);
+}
+
 bool
 sa_mac(const unsigned char key[SA_KEY_LEN], const SaField *fields, size_t nfields,
 	   unsigned char out[SA_DIGEST_LEN])

@@ -30,6 +30,15 @@ typedef struct SaField
 extern bool sa_sha256(const void *data, size_t len, unsigned char out[SA_DIGEST_LEN]);
 
 /*
+ * The same for one thread that hashes all the time: keeps what OpenSSL would look up and allocate for each hash, which is
+ * more work than hashing a token. NULL, or false, when OpenSSL fails. The caller frees it.
+ */
+typedef struct SaHasher SaHasher;
+extern SaHasher *sa_hasher_new(void);
+extern bool sa_hasher_sha256(SaHasher *hasher, const void *data, size_t len, unsigned char out[SA_DIGEST_LEN]);
+extern void sa_hasher_free(SaHasher *hasher);
+
+/*
  * HMAC-SHA-256 over each field's 4-byte big-endian length and bytes; the first
  * field is the label (doc/protocol.md, section 1).
  */

@@ -190,7 +190,7 @@ sessauth_finish_erasures(PG_FUNCTION_ARGS)
 static Oid
 erasure_table(void)
 {
-	return get_relname_relid("erasure", get_namespace_oid("sessauth", false));
+	return ledger_relid("erasure");
 }
 
 /* A tenant that was dropped may still have users in its history. */

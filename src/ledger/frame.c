@@ -13,12 +13,14 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_proc.h"
 #include "commands/trigger.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -101,7 +103,7 @@ ledger_is_active(void)
 	LedgerRow	row;
 	bool		active;
 
-	if (OidIsValid(active_relid) && active_relid == get_relname_relid(table_state.name, get_namespace_oid("sessauth", false)))
+	if (OidIsValid(active_relid) && active_relid == ledger_relid(table_state.name))
 		return true;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	active = row_find(&table_state, snapshot, &key, &row);
@@ -158,6 +160,27 @@ ledger_run(LedgerQuery *query, Datum *values, const bool *nulls)
 		elog(ERROR, "a statement of the ledger failed: %s", SPI_result_code_string(result));
 	MemoryContextSwitchTo(context);
 	return SPI_processed;
+}
+
+TupleDesc
+ledger_result(LedgerResult *result, FunctionCallInfo fcinfo, int natts)
+{
+	MemoryContext old;
+	TupleDesc	desc;
+
+	if (result->function == fcinfo->flinfo->fn_oid)
+		return result->desc;
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != natts)
+		elog(ERROR, "sessauth: the function's result type is not what the library was built for");
+	result->function = InvalidOid;
+	if (result->desc)
+		FreeTupleDesc(result->desc);
+	result->desc = NULL;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	result->desc = BlessTupleDesc(CreateTupleDescCopy(desc));
+	MemoryContextSwitchTo(old);
+	result->function = fcinfo->flinfo->fn_oid;
+	return result->desc;
 }
 
 Datum
@@ -235,7 +258,7 @@ check_preloaded(void)
 static void
 take_share(void)
 {
-	Oid			relid = get_relname_relid("ledger_state", get_namespace_oid("sessauth", false));
+	Oid			relid = ledger_relid("ledger_state");
 
 	if (OidIsValid(relid))
 		LockRelationOid(relid, AccessShareLock);

@@ -106,7 +106,7 @@ access_bind_roles(void)
 	};
 
 	ledger_run(&bind, NULL, NULL);
-	CacheInvalidateRelcacheByRelid(get_relname_relid("access", get_namespace_oid("sessauth", false)));
+	CacheInvalidateRelcacheByRelid(ledger_relid("access"));
 }
 
 void
@@ -131,7 +131,7 @@ static void
 load_grants(void)
 {
 	static LedgerQuery query = {"SELECT role_name, access, tenant_id, role_id FROM sessauth.access"};
-	Oid			relid = get_relname_relid("access", get_namespace_oid("sessauth", false));
+	Oid			relid = ledger_relid("access");
 	MemoryContext context;
 	MemoryContext old;
 	Grant	   *grants;

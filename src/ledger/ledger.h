@@ -79,6 +79,20 @@ extern void history_create_months(void);
 /* Gives a table that is, or is going to be, a partition its indexes, guards and row security. The name is quoted as SQL needs it. */
 extern void history_prepare_partition(const char *table);
 
+/* The row type that a function returns: looked up once per process. Throws when the library was not built for it. */
+typedef struct LedgerResult
+{
+	Oid			function;
+	TupleDesc	desc;
+} LedgerResult;
+
+extern TupleDesc ledger_result(LedgerResult *result, FunctionCallInfo fcinfo, int natts);
+
+/* ---- names.c ---- */
+
+/* A table or sequence of schema sessauth; InvalidOid when there is none. The name must be a constant. */
+extern Oid	ledger_relid(const char *name);
+
 /* ---- event.c: what a change is called in the history ---- */
 
 /*

@@ -29,11 +29,12 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "ledger/ledger.h"
 #include "ledger/rows.h"
 #include "server/compat.h"
 
 static Relation open_table(LedgerTable *table, LOCKMODE lock);
-static TupleTableSlot *find_slot(Relation rel, const LedgerTable *table, Snapshot snapshot, const Datum *keys);
+static bool find_tuple(Relation rel, const LedgerTable *table, Snapshot snapshot, const Datum *keys, LedgerRow *out);
 static void keep(const LedgerTable *table, Relation rel, TupleTableSlot *slot, LedgerRow *out);
 static EState *begin_change(Relation rel, ResultRelInfo *target);
 static void end_change(EState *estate);
@@ -45,12 +46,8 @@ bool
 row_find(LedgerTable *table, Snapshot snapshot, const Datum *keys, LedgerRow *out)
 {
 	Relation	rel = open_table(table, AccessShareLock);
-	TupleTableSlot *slot = find_slot(rel, table, snapshot, keys);
-	bool		found = !TupIsNull(slot);
+	bool		found = find_tuple(rel, table, snapshot, keys, out);
 
-	if (found)
-		keep(table, rel, slot, out);
-	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return found;
 }
@@ -60,16 +57,15 @@ row_lock(LedgerTable *table, const Datum *keys, LedgerRow *out)
 {
 	Relation	rel = open_table(table, RowShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = find_slot(rel, table, snapshot, keys);
-	bool		found = false;
+	bool		found = find_tuple(rel, table, snapshot, keys, out);
 
-	if (!TupIsNull(slot))
+	if (found)
 	{
-		ItemPointerData tid = slot->tts_tid;
+		TupleTableSlot *slot = table_slot_create(rel, NULL);
+		ItemPointerData tid = out->tuple->t_self;
 		TM_FailureData failure;
 		TM_Result	result;
 
-		ExecClearTuple(slot);
 		result = table_tuple_lock(rel, &tid, snapshot, slot, GetCurrentCommandId(false), LockTupleNoKeyExclusive,
 								  LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
 		if (result != TM_Ok && result != TM_Deleted)
@@ -77,8 +73,8 @@ row_lock(LedgerTable *table, const Datum *keys, LedgerRow *out)
 		found = result == TM_Ok;
 		if (found)
 			keep(table, rel, slot, out);
+		ExecDropSingleTupleTableSlot(slot);
 	}
-	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
 	return found;
@@ -217,7 +213,7 @@ ledger_row_text(const LedgerRow *row, int column)
 int64
 sequence_next(const char *name)
 {
-	Oid			relid = get_relname_relid(name, get_namespace_oid("sessauth", false));
+	Oid			relid = ledger_relid(name);
 
 	if (!OidIsValid(relid))
 		elog(ERROR, "sequence \"%s\" is gone", name);
@@ -228,7 +224,7 @@ sequence_next(const char *name)
 static Relation
 open_table(LedgerTable *table, LOCKMODE lock)
 {
-	Oid			relid = get_relname_relid(table->name, get_namespace_oid("sessauth", false));
+	Oid			relid = ledger_relid(table->name);
 	Relation	rel;
 
 	if (!OidIsValid(relid))
@@ -248,13 +244,14 @@ open_table(LedgerTable *table, LOCKMODE lock)
 	return rel;
 }
 
-static TupleTableSlot *
-find_slot(Relation rel, const LedgerTable *table, Snapshot snapshot, const Datum *keys)
+static bool
+find_tuple(Relation rel, const LedgerTable *table, Snapshot snapshot, const Datum *keys, LedgerRow *out)
 {
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Relation	index;
 	IndexScanDesc scan;
 	ScanKeyData scankeys[2];
+	bool		found;
 
 	(void) RelationGetIndexList(rel);	/* finds the primary key */
 	index = index_open(rel->rd_pkindex, AccessShareLock);
@@ -268,11 +265,13 @@ find_slot(Relation rel, const LedgerTable *table, Snapshot snapshot, const Datum
 	}
 	scan = compat_index_beginscan(rel, index, snapshot, table->nkeys);
 	index_rescan(scan, scankeys, table->nkeys, NULL, 0);
-	if (index_getnext_slot(scan, ForwardScanDirection, slot))
-		ExecMaterializeSlot(slot);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	if (found)
+		keep(table, rel, slot, out);
 	index_endscan(scan);
 	index_close(index, NoLock);
-	return slot;
+	ExecDropSingleTupleTableSlot(slot);
+	return found;
 }
 
 static void

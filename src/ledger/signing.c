@@ -378,7 +378,7 @@ static bool
 is_fresh(void)
 {
 	AcceptInvalidationMessages();
-	return cache.valid && cache.relid == get_relname_relid("signing_key", get_namespace_oid("sessauth", false));
+	return cache.valid && cache.relid == ledger_relid("signing_key");
 }
 
 void
@@ -398,7 +398,7 @@ signing_refresh(void)
 		on_proc_exit(wipe_keys, (Datum) 0);
 		cache.registered = true;
 	}
-	cache.relid = get_relname_relid("signing_key", get_namespace_oid("sessauth", false));
+	cache.relid = ledger_relid("signing_key");
 	changes = cache.changes;
 	drop_cached();
 	count = ledger_run(&query, NULL, NULL);

@@ -42,6 +42,7 @@ static struct
 	char	   *audience;
 } cache;
 
+static bool digest_of(const char *text, size_t len, unsigned char digest[SA_DIGEST_LEN]);
 static bool is_current(void);
 static void begin(void);
 static void keep(const unsigned char *digest, const Verified *token);
@@ -56,7 +57,7 @@ verified_read(const char *text, size_t len, int64 now, const Verified **out)
 	SaTokenResult result;
 	SaToken		token;
 	unsigned char digest[SA_DIGEST_LEN];
-	bool		hashed = len <= VERIFIED_BYTES && sa_sha256(text, len, digest);
+	bool		hashed = len <= VERIFIED_BYTES && digest_of(text, len, digest);
 	char	   *claims = NULL;
 
 	if (hashed && is_current())
@@ -120,6 +121,16 @@ verified_read(const char *text, size_t len, int64 now, const Verified **out)
 		keep(digest, &read);
 	*out = &read;
 	return result;
+}
+
+static bool
+digest_of(const char *text, size_t len, unsigned char digest[SA_DIGEST_LEN])
+{
+	static SaHasher *hasher = NULL;
+
+	if (hasher == NULL)
+		hasher = sa_hasher_new();
+	return hasher != NULL && sa_hasher_sha256(hasher, text, len, digest);
 }
 
 /* Forgets everything when it was verified under other keys or rules. */

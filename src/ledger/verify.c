@@ -112,12 +112,11 @@ introspect_answer(const Bearer *bearer)
 static Datum
 verify_answer(FunctionCallInfo fcinfo, const Bearer *bearer)
 {
-	TupleDesc	desc;
+	static LedgerResult result;
+	TupleDesc	desc = ledger_result(&result, fcinfo, 7);
 	Datum		values[7] = {0};
 	bool		nulls[7];
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != lengthof(values))
-		elog(ERROR, "sessauth: the function's result type is not what the library was built for");
 	memset(nulls, true, sizeof(nulls));
 	nulls[0] = false;
 	values[0] = CStringGetTextDatum(bearer->outcome);
@@ -132,5 +131,5 @@ verify_answer(FunctionCallInfo fcinfo, const Bearer *bearer)
 		nulls[6] = bearer->claims == NULL;
 		values[6] = JsonbPGetDatum(bearer->claims);
 	}
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

@@ -22,6 +22,28 @@ test_sha256(void)
 	is_text(text, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "SHA-256 of nothing");
 }
 
+static void
+test_hasher(void)
+{
+	static const size_t lengths[] = {0, 1, 55, 56, 63, 64, 65, 700, 4096};
+	unsigned char data[4096];
+	unsigned char once[SA_DIGEST_LEN];
+	unsigned char kept[SA_DIGEST_LEN];
+	SaHasher   *hasher = sa_hasher_new();
+
+	ok(hasher != NULL, "a hasher is made");
+	memset(data, 'x', sizeof(data));
+	for (int turn = 0; turn < 2; turn++)
+		for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
+		{
+			data[0] = (unsigned char) (turn + (int) i);
+			ok(sa_hasher_sha256(hasher, data, lengths[i], kept) && sa_sha256(data, lengths[i], once) &&
+			   memcmp(kept, once, sizeof(once)) == 0, "it hashes %zu bytes as sa_sha256 does, turn %d", lengths[i], turn + 1);
+		}
+	sa_hasher_free(hasher);
+	sa_hasher_free(NULL);
+}
+
 /* The expected values were computed with Python's hmac module. */
 static void
 test_vectors(void)
@@ -119,6 +141,7 @@ main(void)
 	for (int i = 0; i < SA_KEY_LEN; i++)
 		key[i] = (unsigned char) i;
 	test_sha256();
+	test_hasher();
 	test_vectors();
 	test_framing();
 	test_small();
