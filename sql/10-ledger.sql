@@ -238,9 +238,13 @@ CREATE TABLE sessauth.mirror_state (
 	generation	uuid,
 	seen		pg_snapshot,
 	place		text,
-	synced_at	timestamptz
+	synced_at	timestamptz,
+	resync_at	timestamptz,
+	reconcile_at	timestamptz
 );
 COMMENT ON TABLE sessauth.mirror_state IS 'How far each mirror has been brought; a null snapshot asks for a full sync, and a mirror without a row (its ledger is a restored or cloned copy) is disabled until activate()';
 COMMENT ON COLUMN sessauth.mirror_state.seen IS 'Snapshot up to which session events have reached the mirror';
 COMMENT ON COLUMN sessauth.mirror_state.place IS 'The life of the Redis process, the database and the prefix that this is about: another one has other keys, or may have lost some';
 COMMENT ON COLUMN sessauth.mirror_state.synced_at IS 'When the last full sync ended; null while one is needed';
+COMMENT ON COLUMN sessauth.mirror_state.resync_at IS 'When somebody last asked for a full sync';
+COMMENT ON COLUMN sessauth.mirror_state.reconcile_at IS 'When somebody last asked for a comparison with the ledger';

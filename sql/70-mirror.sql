@@ -14,6 +14,16 @@ CREATE FUNCTION sessauth.activate(revoke_all boolean DEFAULT false) RETURNS inte
 COMMENT ON FUNCTION sessauth.activate(boolean) IS
 	'For a restored or cloned ledger that takes the place of its original: enables its mirrors; returns how many; with revoke_all ends every session';
 
+CREATE FUNCTION sessauth.resync(mirror text DEFAULT NULL) RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_resync';
+COMMENT ON FUNCTION sessauth.resync(text) IS
+	'Sends everything that is alive to a mirror (null: to each) again; returns to how many; see column synced_at of mirrors; throws 42704';
+
+CREATE FUNCTION sessauth.reconcile(mirror text DEFAULT NULL) RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_reconcile';
+COMMENT ON FUNCTION sessauth.reconcile(text) IS
+	'Compares a mirror (null: each) with the ledger now, and repairs it; returns how many; see column reconciled_at of mirrors; throws 42704';
+
 CREATE FUNCTION sessauth.adopt(kind text, tenant_id text, user_id text, session_id uuid, kid text, epoch bigint, until timestamptz) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_adopt';
 COMMENT ON FUNCTION sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz) IS
@@ -21,7 +31,9 @@ COMMENT ON FUNCTION sessauth.adopt(text, text, text, uuid, text, bigint, timesta
 
 CREATE FUNCTION sessauth.mirror_status(
 	OUT name text, OUT state text, OUT generation uuid, OUT n bigint, OUT behind bigint, OUT last_beat_at timestamptz,
-	OUT last_error text, OUT last_error_at timestamptz, OUT warning text) RETURNS SETOF record
+	OUT last_error text, OUT last_error_at timestamptz, OUT warning text,
+	OUT reconcile_phase text, OUT reconcile_checked bigint, OUT reconciled_at timestamptz,
+	OUT checked bigint, OUT missing bigint, OUT stale bigint, OUT foreign_keys bigint, OUT ahead bigint) RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_mirror_status';
 COMMENT ON FUNCTION sessauth.mirror_status() IS 'What the worker of this database last said of its mirrors; for the view mirrors';
 
@@ -35,15 +47,24 @@ CREATE VIEW sessauth.mirrors WITH (security_barrier) AS
 	SELECT m.name, m.url,
 		CASE WHEN s.name IS NULL THEN 'disabled' ELSE coalesce(w.state, 'waiting') END AS state,
 		w.generation, w.n, w.behind, clock_timestamp() - w.last_beat_at AS last_beat_age, s.synced_at,
-		w.last_error, w.last_error_at, w.warning
+		w.last_error, w.last_error_at, w.warning,
+		w.reconcile_phase, w.reconcile_checked, w.reconciled_at, w.checked, w.missing, w.stale, w.foreign_keys, w.ahead
 	FROM sessauth.mirror m
 	LEFT JOIN sessauth.mirror_state s ON s.name = m.name
 	LEFT JOIN sessauth.mirror_status() w ON w.name = m.name
 	WHERE (SELECT sessauth.reads_all());
-COMMENT ON VIEW sessauth.mirrors IS 'The Redis mirrors: state, how far behind, last error';
+COMMENT ON VIEW sessauth.mirrors IS 'The Redis mirrors: state, how far behind, last error, and the last comparison with the ledger';
 COMMENT ON COLUMN sessauth.mirrors.state IS
 	'streaming; syncing (a full copy is under way); connecting; down (see last_error); waiting (no worker or no link key); disabled (a restored or cloned ledger: see activate())';
 COMMENT ON COLUMN sessauth.mirrors.behind IS 'Revocations that this mirror has not yet been sent';
+COMMENT ON COLUMN sessauth.mirrors.reconcile_phase IS
+	'Of the comparison under way: mirror (its keys are held against the ledger) or ledger (its rows against the mirror); null when there is none';
+COMMENT ON COLUMN sessauth.mirrors.reconcile_checked IS 'Keys and rows that it has looked at';
+COMMENT ON COLUMN sessauth.mirrors.reconciled_at IS 'When the last one ended; the columns behind it are what it looked at and found';
+COMMENT ON COLUMN sessauth.mirrors.missing IS 'Keys that were not there, and are';
+COMMENT ON COLUMN sessauth.mirrors.stale IS 'Keys that were older than the ledger, and are not';
+COMMENT ON COLUMN sessauth.mirrors.foreign_keys IS 'Keys without a good MAC: replaced, or deleted';
+COMMENT ON COLUMN sessauth.mirrors.ahead IS 'Keys that said authentically what the ledger had lost: a revocation was adopted by it, anything else replaced';
 
 CREATE VIEW sessauth.nodes WITH (security_barrier) AS
 	SELECT n.name, n.incarnation, n.mirror, n.generation, n.n, n.behind, n.max_staleness, n.refused,

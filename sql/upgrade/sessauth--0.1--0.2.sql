@@ -123,6 +123,62 @@ COMMENT ON FUNCTION sessauth.add_mirror(text, text, text) IS
 
 COMMENT ON FUNCTION sessauth.remove_mirror(text) IS 'Stops writing to a mirror and releases it for another ledger; its keys stay until they expire; false when there is none of that name';
 
+ALTER TABLE sessauth.mirror_state ADD COLUMN resync_at timestamptz, ADD COLUMN reconcile_at timestamptz;
+COMMENT ON COLUMN sessauth.mirror_state.resync_at IS 'When somebody last asked for a full sync';
+COMMENT ON COLUMN sessauth.mirror_state.reconcile_at IS 'When somebody last asked for a comparison with the ledger';
+
+CREATE FUNCTION sessauth.resync(mirror text DEFAULT NULL) RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_resync';
+COMMENT ON FUNCTION sessauth.resync(text) IS
+	'Sends everything that is alive to a mirror (null: to each) again; returns to how many; see column synced_at of mirrors; throws 42704';
+
+CREATE FUNCTION sessauth.reconcile(mirror text DEFAULT NULL) RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_reconcile';
+COMMENT ON FUNCTION sessauth.reconcile(text) IS
+	'Compares a mirror (null: each) with the ledger now, and repairs it; returns how many; see column reconciled_at of mirrors; throws 42704';
+
+DROP VIEW sessauth.mirrors;
+DROP FUNCTION sessauth.mirror_status();
+
+CREATE FUNCTION sessauth.mirror_status(
+	OUT name text, OUT state text, OUT generation uuid, OUT n bigint, OUT behind bigint, OUT last_beat_at timestamptz,
+	OUT last_error text, OUT last_error_at timestamptz, OUT warning text,
+	OUT reconcile_phase text, OUT reconcile_checked bigint, OUT reconciled_at timestamptz,
+	OUT checked bigint, OUT missing bigint, OUT stale bigint, OUT foreign_keys bigint, OUT ahead bigint) RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_mirror_status';
+COMMENT ON FUNCTION sessauth.mirror_status() IS 'What the worker of this database last said of its mirrors; for the view mirrors';
+
+CREATE VIEW sessauth.mirrors WITH (security_barrier) AS
+	SELECT m.name, m.url,
+		CASE WHEN s.name IS NULL THEN 'disabled' ELSE coalesce(w.state, 'waiting') END AS state,
+		w.generation, w.n, w.behind, clock_timestamp() - w.last_beat_at AS last_beat_age, s.synced_at,
+		w.last_error, w.last_error_at, w.warning,
+		w.reconcile_phase, w.reconcile_checked, w.reconciled_at, w.checked, w.missing, w.stale, w.foreign_keys, w.ahead
+	FROM sessauth.mirror m
+	LEFT JOIN sessauth.mirror_state s ON s.name = m.name
+	LEFT JOIN sessauth.mirror_status() w ON w.name = m.name
+	WHERE (SELECT sessauth.reads_all());
+COMMENT ON VIEW sessauth.mirrors IS 'The Redis mirrors: state, how far behind, last error, and the last comparison with the ledger';
+COMMENT ON COLUMN sessauth.mirrors.state IS
+	'streaming; syncing (a full copy is under way); connecting; down (see last_error); waiting (no worker or no link key); disabled (a restored or cloned ledger: see activate())';
+COMMENT ON COLUMN sessauth.mirrors.behind IS 'Revocations that this mirror has not yet been sent';
+COMMENT ON COLUMN sessauth.mirrors.reconcile_phase IS
+	'Of the comparison under way: mirror (its keys are held against the ledger) or ledger (its rows against the mirror); null when there is none';
+COMMENT ON COLUMN sessauth.mirrors.reconcile_checked IS 'Keys and rows that it has looked at';
+COMMENT ON COLUMN sessauth.mirrors.reconciled_at IS 'When the last one ended; the columns behind it are what it looked at and found';
+COMMENT ON COLUMN sessauth.mirrors.missing IS 'Keys that were not there, and are';
+COMMENT ON COLUMN sessauth.mirrors.stale IS 'Keys that were older than the ledger, and are not';
+COMMENT ON COLUMN sessauth.mirrors.foreign_keys IS 'Keys without a good MAC: replaced, or deleted';
+COMMENT ON COLUMN sessauth.mirrors.ahead IS 'Keys that said authentically what the ledger had lost: a revocation was adopted by it, anything else replaced';
+
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 150000 THEN
+		ALTER VIEW sessauth.mirrors SET (security_invoker = true);
+	END IF;
+END
+$$;
+
 CREATE FUNCTION sessauth.adopt(kind text, tenant_id text, user_id text, session_id uuid, kid text, epoch bigint, until timestamptz) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_adopt';
 COMMENT ON FUNCTION sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz) IS
@@ -201,12 +257,13 @@ BEGIN
 			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
 		FROM (
 			SELECT 'TABLE' AS kind, oid::regclass::text AS name, relowner AS owner, coalesce(relacl, acldefault('r', relowner)) AS acl
-				FROM pg_class WHERE oid = ANY (ARRAY['sessauth.history', 'sessauth.revocations', 'sessauth.erasure']::regclass[])
+				FROM pg_class WHERE oid = ANY (ARRAY['sessauth.history', 'sessauth.revocations', 'sessauth.erasure', 'sessauth.mirrors']::regclass[])
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
 				FROM pg_proc WHERE oid = ANY (ARRAY['sessauth.guard_history()', 'sessauth.prepare_partition(regclass)',
 					'sessauth.erase_user(text, text, text, text)', 'sessauth.finish_erasures()', 'sessauth.status()',
-					'sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz)', 'sessauth.sweep_sessions(uuid, integer)']::regprocedure[])
+					'sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz)', 'sessauth.sweep_sessions(uuid, integer)',
+					'sessauth.resync(text)', 'sessauth.reconcile(text)', 'sessauth.mirror_status()']::regprocedure[])
 		) o, aclexplode(o.acl) a
 		WHERE a.grantee <> o.owner
 	LOOP

@@ -16,6 +16,8 @@
 #include "server/keyring.h"
 #include "server/wake.h"
 
+static Datum ask_worker(FunctionCallInfo fcinfo, LedgerQuery *ask);
+
 PG_FUNCTION_INFO_V1(sessauth_add_mirror);
 
 /*
@@ -132,4 +134,53 @@ sessauth_activate(PG_FUNCTION_ARGS)
 	ledger_end(&call);
 	wake_worker_at_commit();
 	PG_RETURN_INT32((int32) enabled);
+}
+
+PG_FUNCTION_INFO_V1(sessauth_resync);
+
+/* resync(mirror default null) → integer: how many mirrors will be sent everything again. Throws 42704. */
+Datum
+sessauth_resync(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery ask = {
+		"UPDATE sessauth.mirror_state SET resync_at = clock_timestamp() WHERE name = $1 OR $1 IS NULL", 1, {TEXTOID}
+	};
+
+	return ask_worker(fcinfo, &ask);
+}
+
+PG_FUNCTION_INFO_V1(sessauth_reconcile);
+
+/* reconcile(mirror default null) → integer: how many mirrors will be compared with the ledger. Throws 42704. */
+Datum
+sessauth_reconcile(PG_FUNCTION_ARGS)
+{
+	static LedgerQuery ask = {
+		"UPDATE sessauth.mirror_state SET reconcile_at = clock_timestamp() WHERE name = $1 OR $1 IS NULL", 1, {TEXTOID}
+	};
+
+	return ask_worker(fcinfo, &ask);
+}
+
+static Datum
+ask_worker(FunctionCallInfo fcinfo, LedgerQuery *ask)
+{
+	LedgerCall	call;
+	Datum		value = PG_ARGISNULL(0) ? (Datum) 0 : PG_GETARG_DATUM(0);
+	bool		isnull = PG_ARGISNULL(0);
+	uint64		asked;
+
+	access_require_owner(fcinfo);
+	access_require_own_tenant(NULL);
+	ledger_begin(&call, fcinfo);
+	ledger_activate();
+	asked = ledger_run(ask, &value, &isnull);
+	if (asked == 0 && !isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no enabled mirror \"%s\"", text_to_cstring(DatumGetTextPP(value))),
+				 errhint("See the view sessauth.mirrors.")));
+	ledger_end(&call);
+	wake_worker_at_commit();
+	PG_RETURN_INT32((int32) asked);
 }

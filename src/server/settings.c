@@ -25,6 +25,7 @@ int			setting_max_lease = 30 * 1000;
 int			setting_upkeep_interval = 60 * 1000;
 int			setting_history_retention = 400;
 int			setting_session_retention = 7;
+int			setting_reconcile_interval = 5 * 60;
 int			setting_access_ttl = 5 * 60;
 int			setting_session_ttl = 30 * 24 * 60 * 60;
 int			setting_idle_ttl = 7 * 24 * 60 * 60;
@@ -69,6 +70,9 @@ settings_init(void)
 	define_int("sessauth.max_lease",
 			   "The longest staleness that a node may tolerate.",
 			   &setting_max_lease, 100, LEASE_MS_MAX, GUC_UNIT_MS);
+	define_int("sessauth.reconcile_interval",
+			   "How often the ledger and each mirror are compared and repaired; 0 means only on request.",
+			   &setting_reconcile_interval, 0, 7 * 24 * 60 * 60, GUC_UNIT_S);
 
 	/* In days, without a unit: a bare number that meant seconds would cost somebody the history. */
 	define_int("sessauth.upkeep_interval",

@@ -21,6 +21,7 @@ extern int	setting_max_lease;	/* ms */
 extern int	setting_upkeep_interval;	/* ms */
 extern int	setting_history_retention;	/* days; 0: for ever */
 extern int	setting_session_retention;	/* days */
+extern int	setting_reconcile_interval; /* s; 0: only on request */
 
 /* Defaults of the tenants' policies; durations in seconds. */
 extern int	setting_access_ttl;

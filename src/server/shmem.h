@@ -21,6 +21,7 @@
 #define NODE_STATUS_MAX		1024	/* nodes, all mirrors together */
 #define HOLDS_MAX			32	/* databases that a statement wants for itself */
 #define STATUS_TEXT			256
+#define RECONCILE_COUNTS	5	/* checked, missing, stale, foreign, ahead */
 
 typedef enum SlotState
 {
@@ -56,6 +57,12 @@ typedef struct MirrorStatus
 	TimestampTz error_at;
 	char		error[STATUS_TEXT];
 	char		warning[STATUS_TEXT];
+
+	/* The comparison under way, and the last one that came to its end. */
+	const char *reconcile_phase;	/* a constant of the library; NULL: none is under way */
+	int64		reconcile_checked;
+	TimestampTz reconciled_at;	/* 0: never */
+	int64		found[RECONCILE_COUNTS];
 } MirrorStatus;
 
 typedef struct NodeStatus

@@ -219,27 +219,30 @@ read_sessions(FeedPosition *position, const LedgerState *state, int max, KeyItem
 	values[2] = TimestampTzGetDatum(state->now);
 	count = (int) worker_query(&query, values, NULL);
 	for (int i = 0; i < count; i++)
-	{
-		KeyItem    *item = &out[i];
-		int64		expires = row_unix_ms(i, 8);
-
-		memset(item, 0, sizeof(KeyItem));
-		item->kind = KEY_ITEM_SESSION;
-		row_copy_text(i, 1, item->sid, sizeof(item->sid));
-		item->tid = row_text(i, 2);
-		item->uid = row_text(i, 3);
-		item->epoch = row_int8(i, 4);
-		item->tepoch = row_int8(i, 5);
-		item->version = row_int8(i, 6);
-		item->live = DatumGetBool(row_datum(i, 7));
-		item->exp = expires / 1000;
-		item->expire_at = item->exp * 1000 + KEY_GRACE_MS;
-		item->user_epoch = row_int8(i, 9);
-		item->tenant_epoch = row_int8(i, 10);
-	}
+		feed_fill_session(i, &out[i]);
 	if (count == max)
 		row_copy_text(count - 1, 1, position->sync_after, sizeof(position->sync_after));
 	else
 		position->sync = FEED_SYNC_LAST;
 	return count;
+}
+
+void
+feed_fill_session(uint64 row, KeyItem *item)
+{
+	int64		expires = row_unix_ms(row, 8);
+
+	memset(item, 0, sizeof(KeyItem));
+	item->kind = KEY_ITEM_SESSION;
+	row_copy_text(row, 1, item->sid, sizeof(item->sid));
+	item->tid = row_text(row, 2);
+	item->uid = row_text(row, 3);
+	item->epoch = row_int8(row, 4);
+	item->tepoch = row_int8(row, 5);
+	item->version = row_int8(row, 6);
+	item->live = DatumGetBool(row_datum(row, 7));
+	item->exp = expires / 1000;
+	item->expire_at = item->exp * 1000 + KEY_GRACE_MS;
+	item->user_epoch = row_int8(row, 9);
+	item->tenant_epoch = row_int8(row, 10);
 }

@@ -72,4 +72,7 @@ extern bool feed_has_more(const FeedPosition *position);
  */
 extern int	feed_read(FeedPosition *position, const LedgerState *state, MemoryContext cursors, int max, KeyItem *out);
 
+/* A session's item from the first ten columns of a row: sid, tid, uid, epochs of birth, version, live, expiry, epochs of now. */
+extern void feed_fill_session(uint64 row, KeyItem *item);
+
 #endif							/* SESSAUTH_WORKER_FEED_H */

@@ -23,7 +23,7 @@
 #define ARGS_PER_ITEM		13
 
 static bool is_sound(const KeyItem *item, int64 now_ms);
-static void send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int count, bool ends_sync);
+static void send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int count, KeysMark mark);
 static void add_item(const char *prefix, const KeyItem *item, SaField *keys, int *nkeys, SaField *args, int *nargs);
 static void add_epoch(const char *key, int64 epoch, SaField *args, int *nargs);
 static SaField number(int64 value);
@@ -43,6 +43,7 @@ keys_sync(Mirror *mirror, const LedgerState *state)
 	strlcpy(mirror->feed_place, mirror->place, sizeof(mirror->feed_place));
 	mirror->synced_keys = 0;
 	mirror->synced_at = 0;
+	mirror->sync_began_at = GetCurrentTimestamp();
 	mirror->store_feed = true;
 }
 
@@ -51,22 +52,55 @@ keys_plan(Mirror *mirror, const LedgerState *state)
 {
 	KeyItem    *items;
 	int			count;
-	int			sound = 0;
+	int			sound;
 
 	mirror->ahead = mirror->feed;
 	if (!feed_has_more(&mirror->feed))
 		return;
 	items = palloc(sizeof(KeyItem) * ITEMS_PER_ROUND);
 	count = feed_read(&mirror->ahead, state, mirror->cursors, ITEMS_PER_ROUND, items);
+	sound = keys_write(mirror, state, items, count, KEYS_PLAIN);
+	if (mirror->ahead.sync == FEED_SYNC_LAST)
+		send_items(mirror, state, NULL, 0, KEYS_END_SYNC);
+	else if (mirror->feed.sync != FEED_SYNC_NONE)
+		mirror->synced_keys += sound;
+}
+
+int
+keys_write(Mirror *mirror, const LedgerState *state, KeyItem *items, int count, KeysMark mark)
+{
+	int			sound = 0;
+
 	for (int i = 0; i < count; i++)
 		if (is_sound(&items[i], state->now_ms))
 			items[sound++] = items[i];
 	for (int i = 0; i < sound; i += ITEMS_PER_SCRIPT)
-		send_items(mirror, state, items + i, Min(ITEMS_PER_SCRIPT, sound - i), false);
-	if (mirror->ahead.sync == FEED_SYNC_LAST)
-		send_items(mirror, state, NULL, 0, true);
-	else if (mirror->feed.sync != FEED_SYNC_NONE)
-		mirror->synced_keys += sound;
+		send_items(mirror, state, items + i, Min(ITEMS_PER_SCRIPT, sound - i), mark);
+	return sound;
+}
+
+void
+keys_delete(Mirror *mirror, const LedgerState *state, const Repair *repairs, int count)
+{
+	SaField    *argv = palloc(sizeof(SaField) * (3 + 2 * count));
+	char	   *mirror_key = key_buffer();
+	int			nkeys = 1;
+	int			argc;
+
+	sa_name_mirror(mirror->where.prefix, mirror_key);
+	argv[0] = SA_FIELD_STR(mirror_key);
+	for (int i = 0; i < count; i++)
+		if (repairs[i].name != NULL)
+			argv[nkeys++] = SA_FIELD_STR(repairs[i].name);
+	if (nkeys == 1)
+		return;
+	argc = nkeys;
+	argv[argc++] = SA_FIELD_STR(state->ledger_id);
+	argv[argc++] = SA_FIELD_STR(mirror->generation);
+	for (int i = 0; i < count; i++)
+		if (repairs[i].name != NULL)
+			argv[argc++] = SA_FIELD_STR(repairs[i].mac);
+	mirror_script(mirror, SCRIPT_DELETE, nkeys, argc, argv);
 }
 
 /* The exchange is over, well or not; with nothing to send, it ended well. */
@@ -120,7 +154,7 @@ keys_load(Mirror *mirror)
 	mirror->feed.seen = snapshot_cursor_make(row_text(0, 1));
 	MemoryContextSwitchTo(old);
 	row_copy_text(0, 2, mirror->feed_place, sizeof(mirror->feed_place));
-	mirror->synced_at = DatumGetTimestampTz(row_datum(0, 3));
+	mirror->sync_began_at = mirror->synced_at = DatumGetTimestampTz(row_datum(0, 3));
 }
 
 /* Losing this repeats work that the guards make harmless. A remove_mirror() left open must not hold us up. */
@@ -168,7 +202,7 @@ is_sound(const KeyItem *item, int64 now_ms)
 }
 
 static void
-send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int count, bool ends_sync)
+send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int count, KeysMark mark)
 {
 	SaField    *argv = palloc(sizeof(SaField) * (4 + count * (KEYS_PER_ITEM + ARGS_PER_ITEM)));
 	SaField    *args = palloc(sizeof(SaField) * (count * ARGS_PER_ITEM + 1));
@@ -182,7 +216,7 @@ send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int c
 		add_item(mirror->where.prefix, &items[i], argv, &nkeys, args, &nargs);
 	argv[nkeys] = SA_FIELD_STR(state->ledger_id);
 	argv[nkeys + 1] = SA_FIELD_STR(mirror->generation);
-	argv[nkeys + 2] = ends_sync ? number(state->now_ms) : SA_FIELD("", 0);
+	argv[nkeys + 2] = mark == KEYS_END_SYNC ? number(state->now_ms) : mark == KEYS_COUNTED ? SA_FIELD("count", 5) : SA_FIELD("", 0);
 	memcpy(argv + nkeys + 3, args, sizeof(SaField) * nargs);
 	mirror_script(mirror, SCRIPT_KEYS, nkeys, nkeys + 3 + nargs, argv);
 }

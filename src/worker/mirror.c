@@ -105,6 +105,9 @@ advance(Mirror *mirror, TimestampTz now)
 		begin(mirror, EXCHANGE_ADOPT, now);
 	}
 
+	if (now < mirror->next_beat && reconcile_ask(mirror, now))
+		begin(mirror, EXCHANGE_RECONCILE, now);
+
 	/* A beat begins with the nonces, which must be read before the transaction that it vouches for. */
 	if (mirror->phase == MIRROR_STREAMING && mirror->exchange == EXCHANGE_NONE && !mirror->nonces_read &&
 		now >= mirror->next_beat)
@@ -120,7 +123,7 @@ mirrors_need_transaction(void)
 	for (int i = 0; i < mirror_count; i++)
 		if (mirrors[i]->exchange == EXCHANGE_NONE &&
 			(mirrors[i]->phase == MIRROR_CHECK || mirrors[i]->phase == MIRROR_RELEASED ||
-			 adopt_pending(mirrors[i], GetCurrentTimestamp()) ||
+			 adopt_pending(mirrors[i], GetCurrentTimestamp()) || reconcile_pending(mirrors[i], GetCurrentTimestamp()) ||
 			 (mirrors[i]->phase == MIRROR_STREAMING &&
 			  (mirrors[i]->nonces_read || mirrors[i]->behind > 0 || keys_pending(mirrors[i])))))
 			return true;
@@ -147,7 +150,7 @@ mirrors_next_event(TimestampTz now)
 		else if (mirror->exchange != EXCHANGE_NONE || mirror->link.state == LINK_CONNECTING)
 			next = Min(next, mirror->link.deadline);
 		else if (mirror->phase == MIRROR_STREAMING)
-			next = Min(next, mirrors_need_transaction() ? now : mirror->next_beat);
+			next = Min(next, mirrors_need_transaction() ? now : Min(mirror->next_beat, Max(reconcile_next(mirror), now)));
 	}
 	return next;
 }
@@ -157,7 +160,7 @@ void
 mirrors_load(const LedgerState *state)
 {
 	static WorkerQuery query = {
-		"SELECT m.name, m.url, m.password_file FROM sessauth.mirror m JOIN sessauth.mirror_state s ON s.name = m.name"
+		"SELECT m.name, m.url, m.password_file, s.resync_at, s.reconcile_at FROM sessauth.mirror m JOIN sessauth.mirror_state s ON s.name = m.name"
 		" ORDER BY m.created_at, m.name"
 	};
 	static bool told = false;
@@ -190,6 +193,8 @@ mirrors_load(const LedgerState *state)
 
 		if (mirror == NULL)
 			mirror = mirror_new(name);
+		mirror->resync_asked = row_isnull(row, 4) ? 0 : DatumGetTimestampTz(row_datum(row, 4));
+		reconcile_request(mirror, row_isnull(row, 5) ? 0 : DatumGetTimestampTz(row_datum(row, 5)));
 		if (strcmp(mirror->url, url) != 0 || strcmp(mirror->password_file, password_file) != 0)
 		{
 			const char *why = sa_redis_url_parse(url, &mirror->where);
@@ -266,6 +271,8 @@ mirrors_plan(LedgerState *state)
 			continue;
 		if (mirror->phase == MIRROR_CHECK)
 			publish_check(mirror, state);
+		if (mirror->phase == MIRROR_STREAMING && mirror->resync_asked > mirror->sync_began_at)
+			keys_sync(mirror, state);
 		if (mirror->phase == MIRROR_STREAMING)
 			publish_plan(mirror, state);
 	}
@@ -291,6 +298,7 @@ mirrors_discard(void)
 		{
 			link_finish(&mirrors[i]->link);
 			keys_settle(mirrors[i], false);
+			reconcile_reset(mirrors[i]);
 			if (mirrors[i]->phase == MIRROR_CLAIM)
 				mirrors[i]->phase = MIRROR_CHECK;
 		}
@@ -380,6 +388,9 @@ done(Mirror *mirror, TimestampTz now)
 		case EXCHANGE_PUBLISH:
 			publish_done(mirror, now);
 			break;
+		case EXCHANGE_RECONCILE:
+			reconcile_take(mirror);
+			break;
 		case EXCHANGE_RELEASE:
 			link_finish(&mirror->link);
 			break;
@@ -411,6 +422,7 @@ mirror_fail(Mirror *mirror, const char *error)
 	strlcpy(text, error ? error : "", sizeof(text));	/* it may live in the link that is closed now */
 	link_close(&mirror->link);
 	keys_settle(mirror, false);
+	reconcile_reset(mirror);
 	mirror->phase = MIRROR_DOWN;
 	mirror->exchange = EXCHANGE_NONE;
 	mirror->nonces_read = false;
@@ -481,6 +493,7 @@ mirror_remove(int i)
 	status_forget(mirror->name);
 	hash_destroy(mirror->nodes);
 	MemoryContextDelete(mirror->cursors);
+	reconcile_reset(mirror);
 	if (mirror->pending)
 		pfree(mirror->pending);
 	if (mirror->link.replies)

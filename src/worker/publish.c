@@ -208,6 +208,7 @@ publish_plan(Mirror *mirror, LedgerState *state)
 	if (mirror->nonces_read && mirror->next_n == state->n)
 		plan_beat(mirror, state);
 	keys_plan(mirror, state);
+	reconcile_plan(mirror, state);
 	if (mirror->publishing == 0)
 		keys_settle(mirror, true);
 }
@@ -342,6 +343,8 @@ publish_done(Mirror *mirror, TimestampTz now)
 			/* "OK" and the id of the stream's last entry. */
 			if (text[2] == ' ')
 				strlcpy(mirror->id, text + 3, sizeof(mirror->id));
+			else if (text[2] == '=')
+				reconcile_tally(mirror, text + 3);
 			continue;
 		}
 		if (reply->type == REDIS_REPLY_ERROR)

@@ -99,6 +99,17 @@ const char *const redis_scripts[SCRIPT_COUNT] = {
 	"end\n"
 	"return 'OK ' .. id\n",
 
+	[SCRIPT_DELETE] =
+	LUA_FENCE
+	"local h, bad = fence()\n"
+	"if not h then return bad end\n"
+	"for i = 2, #KEYS do\n"
+	"  local m = redis.pcall('HGET', KEYS[i], 'm')\n"
+	"  if type(m) == 'table' then m = 'type' end\n"
+	"  if (m or '') == ARGV[i + 1] then redis.call('DEL', KEYS[i]) end\n"
+	"end\n"
+	"return 'OK'\n",
+
 	[SCRIPT_RELEASE] =
 	"if redis.pcall('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('HDEL', KEYS[1], 'owner') end\n"
 	"return 'OK'\n",
@@ -113,8 +124,13 @@ const char *const redis_scripts[SCRIPT_COUNT] = {
 	"  if type(old) == 'table' then redis.call('DEL', key) return false end\n"
 	"  return old and string.find(old, '^%d+$') and old\n"
 	"end\n"
+	"local missing, stale = 0, 0\n"
+	"local function count(old, new)\n"
+	"  if not old then missing = missing + 1 elseif less(old, new) then stale = stale + 1 end\n"
+	"end\n"
 	"local function grow(key, epoch, m, expire)\n"
 	"  local old = current(key, 'epoch')\n"
+	"  count(old, epoch)\n"
 	"  if not old or less(old, epoch) then redis.call('HSET', key, 'epoch', epoch, 'm', m) end\n"
 	"  if expire and old then redis.call('PEXPIREAT', key, expire, 'GT')\n"
 	"  elseif expire then redis.call('PEXPIREAT', key, expire) end\n"
@@ -123,6 +139,7 @@ const char *const redis_scripts[SCRIPT_COUNT] = {
 	"while a <= #ARGV do\n"
 	"  if ARGV[a] == 's' then\n"
 	"    local old = current(KEYS[k], 'v')\n"
+	"    count(old, ARGV[a + 1])\n"
 	"    local ended = old and ARGV[a + 6] ~= 'revoked' and redis.call('HGET', KEYS[k], 'state') == 'revoked'\n"
 	"    if not old or (less(old, ARGV[a + 1]) and not ended) then\n"
 	"      redis.call('HSET', KEYS[k], 'uid', ARGV[a + 2], 'epoch', ARGV[a + 3], 'tepoch', ARGV[a + 4],\n"
@@ -140,6 +157,7 @@ const char *const redis_scripts[SCRIPT_COUNT] = {
 	"    k, a = k + 1, a + 3\n"
 	"  end\n"
 	"end\n"
+	"if ARGV[3] == 'count' then return 'OK=' .. missing .. ',' .. stale end\n"
 	"if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'synced', ARGV[3]) end\n"
 	"return 'OK'\n",
 };

@@ -35,13 +35,16 @@ enum
 
 	/*
 	 * Guarded key writes. KEYS: mirror, then those of each item. ARGV: owner, g, unix ms of a full sync that ends
-	 * here or '', then per item one of
+	 * here, or 'count' to be answered "OK=missing,stale", or '', then per item one of
 	 *	s v uid epoch tepoch exp state m expire uepoch m tepoch m	(keys: session, user epoch, tenant epoch)
 	 *	u epoch m expire											(key: user epoch)
 	 *	t epoch m													(key: tenant epoch)
 	 * with expire in unix ms.
 	 */
 	SCRIPT_KEYS,
+
+	/* Deletes keys that still have the MAC with which they were read. KEYS: mirror, then keys. ARGV: owner, g, then MACs ('type': no hash). */
+	SCRIPT_DELETE,
 
 	/* Takes the owner's name off the mirror, so that another may have it at once. KEYS: mirror. ARGV: owner. */
 	SCRIPT_RELEASE,

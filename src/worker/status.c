@@ -19,7 +19,7 @@
 
 static MirrorStatus *find_mirror(const char *name);
 static NodeStatus *find_node(const char *mirror, const char *node, bool create);
-static Tuplestorestate *begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc);
+static Tuplestorestate *begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc, int columns);
 static Datum uuid_or_null(const char *text, bool *isnull);
 static Datum text_or_null(const char *text, bool *isnull);
 static Datum time_or_null(TimestampTz time, bool *isnull);
@@ -46,6 +46,30 @@ status_mirror(const Mirror *mirror, const char *state, const char *error, const 
 		}
 		if (warning)
 			strlcpy(status->warning, warning, sizeof(status->warning));
+	}
+	LWLockRelease(shared->lock);
+}
+
+void
+status_reconcile(const Mirror *mirror)
+{
+	static const char *const phases[] = {NULL, "mirror", "ledger"};
+	const Reconcile *reconcile = &mirror->reconcile;
+	MirrorStatus *status;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	status = find_mirror(mirror->name);
+	if (status)
+	{
+		status->reconcile_phase = phases[reconcile->phase];
+		status->reconcile_checked = reconcile->checked;
+		if (reconcile->phase == RECONCILE_REST && reconcile->began_at != 0)
+		{
+			int64		found[RECONCILE_COUNTS] = {reconcile->checked, reconcile->missing, reconcile->stale, reconcile->foreign, reconcile->ahead};
+
+			status->reconciled_at = GetCurrentTimestamp();
+			memcpy(status->found, found, sizeof(found));
+		}
 	}
 	LWLockRelease(shared->lock);
 }
@@ -148,7 +172,7 @@ Datum
 sessauth_mirror_status(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Tuplestorestate *rows = begin_rows(fcinfo, &desc);
+	Tuplestorestate *rows = begin_rows(fcinfo, &desc, 12 + RECONCILE_COUNTS);
 	MirrorStatus *copy = palloc(sizeof(shared->mirrors));
 
 	if (!access_is_unlimited(GetUserId(), ACCESS_AUDITOR))
@@ -159,8 +183,8 @@ sessauth_mirror_status(PG_FUNCTION_ARGS)
 	for (int i = 0; i < MIRROR_STATUS_MAX; i++)
 	{
 		MirrorStatus *status = &copy[i];
-		Datum		values[9];
-		bool		nulls[9] = {false};
+		Datum		values[12 + RECONCILE_COUNTS];
+		bool		nulls[12 + RECONCILE_COUNTS] = {false};
 
 		if (status->database != MyDatabaseId)
 			continue;
@@ -173,6 +197,15 @@ sessauth_mirror_status(PG_FUNCTION_ARGS)
 		values[6] = text_or_null(status->error, &nulls[6]);
 		values[7] = time_or_null(status->error_at, &nulls[7]);
 		values[8] = text_or_null(status->warning, &nulls[8]);
+		values[9] = text_or_null(status->reconcile_phase ? status->reconcile_phase : "", &nulls[9]);
+		values[10] = Int64GetDatum(status->reconcile_checked);
+		nulls[10] = status->reconcile_phase == NULL;
+		values[11] = time_or_null(status->reconciled_at, &nulls[11]);
+		for (int c = 0; c < RECONCILE_COUNTS; c++)
+		{
+			values[12 + c] = Int64GetDatum(status->found[c]);
+			nulls[12 + c] = status->reconciled_at == 0;
+		}
 		tuplestore_putvalues(rows, desc, values, nulls);
 	}
 	return (Datum) 0;
@@ -185,7 +218,7 @@ Datum
 sessauth_node_status(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Tuplestorestate *rows = begin_rows(fcinfo, &desc);
+	Tuplestorestate *rows = begin_rows(fcinfo, &desc, 9);
 	NodeStatus *copy = palloc(sizeof(shared->nodes));
 
 	if (!access_is_unlimited(GetUserId(), ACCESS_AUDITOR))
@@ -218,7 +251,7 @@ sessauth_node_status(PG_FUNCTION_ARGS)
 }
 
 static Tuplestorestate *
-begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc)
+begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc, int columns)
 {
 	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext old;
@@ -233,7 +266,7 @@ begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("set-valued function called in context that cannot accept a set")));
 	old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE || (*desc)->natts != 9)
+	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE || (*desc)->natts != columns)
 		elog(ERROR, "sessauth: the function's result type is not what the library was built for");
 	rows = tuplestore_begin_heap(false, false, work_mem);
 	info->returnMode = SFRM_Materialize;

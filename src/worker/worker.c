@@ -283,6 +283,7 @@ static RoundResult
 adopt_step(void)
 {
 	adopt_remembered();
+	reconcile_compare();
 	return ROUND_DONE;
 }
 

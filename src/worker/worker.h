@@ -14,6 +14,7 @@
  * feed.c			what has changed since a position in the history, or is alive
  * keys.c			the same as keys in Redis
  * upkeep.c			when which slow duty is done; partitions.c: those of the history
+ * reconcile.c		these keys compared with the ledger, and repaired; compare.c is the comparison of a slice
  * worker_tx.c		a transaction, and statements in it
  */
 #ifndef SESSAUTH_WORKER_WORKER_H
@@ -27,6 +28,7 @@
 #include "core/wire.h"
 #include "worker/feed.h"
 #include "worker/numbering.h"
+#include "worker/reconcile.h"
 #include "worker/redis_link.h"
 #include "worker/redis_scripts.h"
 
@@ -55,6 +57,7 @@ typedef enum MirrorExchange
 	EXCHANGE_CLAIM,
 	EXCHANGE_NONCES,
 	EXCHANGE_PUBLISH,
+	EXCHANGE_RECONCILE,
 	EXCHANGE_RELEASE
 } MirrorExchange;
 
@@ -152,8 +155,13 @@ typedef struct Mirror
 	char		feed_place[PLACE_SIZE]; /* that "feed" is about */
 	int64		synced_keys;	/* in the full sync under way */
 	TimestampTz synced_at;		/* 0: a full sync is needed or under way */
+	TimestampTz sync_began_at;
 	bool		store_feed;		/* mirror_state is behind */
 	bool		storing;		/* it is being written by the transaction that is open */
+
+	Reconcile	reconcile;
+	TimestampTz resync_asked;	/* by resync(); 0: never */
+	TimestampTz reconcile_asked;	/* the newest request that was heard */
 } Mirror;
 
 #define MIRRORS_MAX 32			/* per database */
@@ -205,9 +213,31 @@ extern void publish_done(Mirror *mirror, TimestampTz now);
 extern bool keys_pending(const Mirror *mirror); /* something may have to be written */
 extern void keys_sync(Mirror *mirror, const LedgerState *state);	/* begin with everything that is alive */
 extern void keys_plan(Mirror *mirror, const LedgerState *state);
+
+/* Beside the feed: items are changed. Returns how many could be said. Deletes what still is what was read. */
+typedef enum KeysMark
+{
+	KEYS_PLAIN,
+	KEYS_COUNTED,				/* the script answers what was missing or stale */
+	KEYS_END_SYNC
+} KeysMark;
+
+extern int	keys_write(Mirror *mirror, const LedgerState *state, KeyItem *items, int count, KeysMark mark);
+extern void keys_delete(Mirror *mirror, const LedgerState *state, const Repair *repairs, int count);
 extern void keys_settle(Mirror *mirror, bool arrived);
 extern void keys_load(Mirror *mirror);	/* inside the transaction, as the next */
 extern void keys_store(Mirror *mirror);
+
+/* ---- reconcile.c ---- */
+extern bool reconcile_ask(Mirror *mirror, TimestampTz now);
+extern void reconcile_take(Mirror *mirror);
+extern void reconcile_reset(Mirror *mirror);
+extern void reconcile_request(Mirror *mirror, TimestampTz asked_at);
+extern bool reconcile_pending(const Mirror *mirror, TimestampTz now);
+extern TimestampTz reconcile_next(const Mirror *mirror);
+extern void reconcile_compare(void);	/* outside transactions; makes its own */
+extern void reconcile_plan(Mirror *mirror, const LedgerState *state);
+extern void reconcile_tally(Mirror *mirror, const char *counts);
 
 /* ---- nonces.c ---- */
 extern void nonces_ask(Mirror *mirror);
@@ -216,6 +246,7 @@ extern void nonces_answered(Mirror *mirror);
 
 /* ---- status.c ---- */
 extern void status_mirror(const Mirror *mirror, const char *state, const char *error, const char *warning);
+extern void status_reconcile(const Mirror *mirror);
 extern void status_node(const Mirror *mirror, const KnownNode *node, const SaNonce *nonce, bool refused);
 extern void status_node_forget(const Mirror *mirror, const char *node);
 extern void status_forget(const char *mirror);	/* NULL: everything of this database */

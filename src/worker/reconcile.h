@@ -1,0 +1,78 @@
+/*
+ * reconcile.h
+ *		Comparing a mirror's keys with the ledger, slice by slice.
+ */
+#ifndef SESSAUTH_WORKER_RECONCILE_H
+#define SESSAUTH_WORKER_RECONCILE_H
+
+#include "worker/feed.h"
+#include "worker/redis_link.h"
+
+typedef enum ReconcilePhase
+{
+	RECONCILE_REST,
+	RECONCILE_MIRROR,			/* what is there: is it genuine, is it more than the ledger knows? */
+	RECONCILE_LEDGER			/* what should be there */
+} ReconcilePhase;
+
+typedef enum ReconcileStep
+{
+	STEP_SCAN,					/* the next names are to be asked for */
+	STEP_READ,					/* their values */
+	STEP_COMPARE,				/* they are here; the ledger is to be asked */
+	STEP_REPAIR					/* what was found is to be written */
+} ReconcileStep;
+
+/* A key of the mirror, as it was read. */
+typedef struct FoundKey
+{
+	char	   *name;
+	KeyItemKind kind;
+	char	   *tid;
+	char	   *uid;			/* user epochs; of a session from its value */
+	char		sid[SA_UUID_SIZE];
+	bool		exists;
+	bool		genuine;
+	char		mac[SA_MAC_TEXT_LEN + 1];	/* as read, for compare and delete; "type" for a key of another type */
+	int64		epoch;			/* of an epoch key */
+	int64		version;		/* of a session */
+	bool		live;
+} FoundKey;
+
+typedef struct Repair
+{
+	const char *name;			/* deleted first, if it still is what it was; NULL: the guards of a normal write will do */
+	const char *mac;
+	bool		rewrite;		/* with item */
+	KeyItem		item;
+} Repair;
+
+typedef struct Reconcile
+{
+	ReconcilePhase phase;
+	ReconcileStep step;
+	TimestampTz next_at;		/* when to begin; 0: an interval after the last */
+	TimestampTz ended_at;		/* 0: none has come to its end */
+	TimestampTz slice_at;		/* the next slice not before */
+	TimestampTz began_at;
+	MemoryContext context;		/* of the slice */
+	char		cursor[24];
+	bool		last;			/* SCAN has come around */
+	FoundKey   *keys;
+	int			count;
+	Repair	   *repairs;
+	int			repair_count;
+	FeedPosition walk;
+	int64		checked;
+	int64		missing;
+	int64		stale;
+	int64		foreign;
+	int64		ahead;
+} Reconcile;
+
+/* ---- compare.c: inside a transaction of its own ---- */
+
+/* Fills repairs and counts; what the mirror has ahead of the ledger is adopted by the transaction that is open. */
+extern void compare_found(Reconcile *reconcile);
+
+#endif							/* SESSAUTH_WORKER_RECONCILE_H */
