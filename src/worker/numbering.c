@@ -137,6 +137,7 @@ number_new_events(LedgerState *state)
 	static WorkerQuery advance = {
 		"UPDATE sessauth.ledger_state SET n = $1, seen = pg_current_snapshot()", 1, {INT8OID}
 	};
+	static bool busy = false;	/* after some there will be more: not worth a look before */
 	Datum		values[7];
 	int64		revocations;
 	Datum		n;
@@ -145,7 +146,7 @@ number_new_events(LedgerState *state)
 							   &values[0], &values[1]) == 0)
 		return 0;
 	values[2] = Int64GetDatum(state->floor);
-	if (worker_query(&probe, values, NULL) == 0)
+	if (!busy && worker_query(&probe, values, NULL) == 0)
 		return 0;
 	ledger_news++;
 	if (strcmp(state->seen, "1:1:") == 0 && state->floor > 0)
@@ -155,6 +156,7 @@ number_new_events(LedgerState *state)
 	values[5] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
 	values[6] = Int64GetDatum(state->n);
 	revocations = worker_query(&number, values, NULL);
+	busy = revocations > 0;
 	state->n += revocations;
 	n = Int64GetDatum(state->n);
 	worker_query(&advance, &n, NULL);

@@ -53,8 +53,8 @@ typedef enum RoundResult
  * ask for them; in a storm of revocations fewer and larger rounds leave more of both to the commits.
  */
 #define PACE_MS				1
-#define STORM_PACE_MS		4
-#define STORM				3000	/* revocations a second */
+#define STORM_PACE_MS		8
+#define STORM				2200	/* revocations a second */
 
 static WorkerSlot *slot;
 static SlotState leave_as = SLOT_FAILED;
