@@ -79,6 +79,11 @@ handshake_take(Mirror *mirror)
 	if (link->replies[at]->type != REDIS_REPLY_STRING)
 		return "the server does not answer like Redis";
 	status_mirror(mirror, "connecting", NULL, warning);
+	if (warning[0] != '\0' && !mirror->warned)
+		ereport(WARNING,
+				(errmsg("sessauth: mirror \"%s\": %s", mirror->name, warning),
+				 errhint("Set maxmemory-policy to noeviction in its configuration.")));
+	mirror->warned = warning[0] != '\0';
 	info_value(link->replies[at]->str, "\nrun_id:", text, sizeof(text));
 	snprintf(mirror->place, sizeof(mirror->place), "%.40s/%d/%s", text, mirror->where.db, mirror->where.prefix);
 	at++;

@@ -97,6 +97,7 @@ typedef struct Mirror
 	int			backoff;		/* ms */
 	int			blames;			/* how often it was found ahead of the ledger */
 	TimestampTz blame_after;	/* until then that is not believed again */
+	bool		warned;			/* of what is not as it should be there: once */
 	bool		outage;			/* one log line at its start, one at its end */
 
 	/* what the handshake found */
