@@ -52,13 +52,18 @@ adopt_ask(Mirror *mirror)
 				 SA_FIELD("+", 1), SA_FIELD("COUNT", 5), SA_FIELD(SLICE_TEXT, strlen(SLICE_TEXT))});
 }
 
-/* A key of another type has nothing to tell. */
+/* A key of another type has nothing to tell; a server that does not show it may have all the more. */
 void
 adopt_take(Mirror *mirror, const redisReply *reply)
 {
 	size_t		count = reply->type == REDIS_REPLY_ARRAY ? Min(reply->elements, SLICE) : 0;
 	char		stream[SA_REDIS_KEY_SIZE];
 
+	if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "WRONGTYPE", 9) != 0)
+	{
+		mirror_fail(mirror, "the server does not show its stream");
+		return;
+	}
 	sa_name_stream(mirror->where.prefix, stream);
 	mirror->adopt_from[0] = '\0';
 	for (size_t i = 0; i < count; i++)

@@ -177,7 +177,8 @@ is_as_read(const FoundKey *key, const KeyItem *item)
 	char		mac[SA_MAC_TEXT_LEN + 1];
 
 	return sa_session_mac(mirror_link_key, key->name, item->uid, strlen(item->uid), item->epoch, item->tepoch, item->exp,
-						  item->live ? "active" : "revoked", item->version, mac) && strcmp(mac, key->mac) == 0;
+						  item->live ? "active" : "revoked", item->version, mac) &&
+		key->maclen == SA_MAC_TEXT_LEN && memcmp(mac, key->mac, SA_MAC_TEXT_LEN) == 0;
 }
 
 /* False also when the row is locked: then it is still there for the next time. */
@@ -209,7 +210,7 @@ repair(Reconcile *reconcile, const FoundKey *key, bool by_force)
 
 	memset(result, 0, sizeof(*result));
 	result->name = by_force ? key->name : NULL;
-	result->mac = key->mac;
+	result->mac = SA_FIELD(key->mac, key->maclen);
 	return result;
 }
 

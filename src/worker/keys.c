@@ -99,7 +99,7 @@ keys_delete(Mirror *mirror, const LedgerState *state, const Repair *repairs, int
 	argv[argc++] = SA_FIELD_STR(mirror->generation);
 	for (int i = 0; i < count; i++)
 		if (repairs[i].name != NULL)
-			argv[argc++] = SA_FIELD_STR(repairs[i].mac);
+			argv[argc++] = repairs[i].mac;
 	mirror_script(mirror, SCRIPT_DELETE, nkeys, argc, argv);
 }
 

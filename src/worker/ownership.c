@@ -63,7 +63,9 @@ ownership_release(Mirror *mirror, const char *ledger_id)
 	char		key[SA_REDIS_KEY_SIZE];
 	SaField		argv[2];
 
-	if (mirror->phase == MIRROR_RELEASED || mirror->phase != MIRROR_STREAMING || mirror->link.state == LINK_CLOSED)
+	if (mirror->phase == MIRROR_RELEASED)
+		return mirror->exchange != EXCHANGE_NONE;
+	if (mirror->phase != MIRROR_STREAMING || mirror->link.state == LINK_CLOSED)
 		return false;
 	if (mirror->exchange != EXCHANGE_NONE)
 		return true;			/* in the next round */

@@ -35,12 +35,6 @@
 static TimestampTz due_at(const Reconcile *reconcile);
 static bool may_go_on(const Mirror *mirror);
 static void finish(Mirror *mirror, TimestampTz now);
-static void take_names(Mirror *mirror, const redisReply *names);
-static bool read_name(const char *prefix, const char *name, size_t len, FoundKey *out);
-static bool decode(const char *text, size_t len, char *out, size_t size);
-static void read_value(FoundKey *key, const redisReply *reply);
-static const redisReply *field(const redisReply *hash, const char *name);
-static bool number_field(const redisReply *hash, const char *name, int64 *out);
 static void glob(const char *prefix, char *out);
 
 void
@@ -135,174 +129,39 @@ reconcile_take(Mirror *mirror)
 	if (reconcile->step == STEP_SCAN)
 	{
 		const redisReply *reply = link->replies[0];
+		MemoryContext old;
 
 		if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 || reply->element[0]->type != REDIS_REPLY_STRING ||
 			reply->element[1]->type != REDIS_REPLY_ARRAY)
 		{
-			mirror_fail(mirror, "the server does not list its keys");
+			/* It may be a user without the right to. All else goes on. */
+			status_mirror(mirror, "streaming", "it cannot be compared with the ledger: the server does not list its keys", NULL);
+			reconcile->phase = RECONCILE_REST;
+			reconcile->began_at = 0;
+			reconcile->ended_at = GetCurrentTimestamp();
+			status_reconcile(mirror);
+			link_finish(link);
 			return;
 		}
 		strlcpy(reconcile->cursor, reply->element[0]->str, sizeof(reconcile->cursor));
 		reconcile->last = strcmp(reconcile->cursor, "0") == 0;
-		take_names(mirror, reply->element[1]);
+		if (reconcile->context == NULL)
+			reconcile->context = AllocSetContextCreate(TopMemoryContext, "sessauth reconcile", ALLOCSET_DEFAULT_SIZES);
+		MemoryContextReset(reconcile->context);
+		old = MemoryContextSwitchTo(reconcile->context);
+		reconcile->keys = palloc(sizeof(FoundKey) * (reply->element[1]->elements + 1));
+		reconcile->count = found_names(mirror->where.prefix, reply->element[1], reconcile->keys);
+		MemoryContextSwitchTo(old);
 		reconcile->step = reconcile->count > 0 ? STEP_READ : STEP_REPAIR;
 		reconcile->repair_count = 0;
 	}
 	else
 	{
 		for (int i = 0; i < reconcile->count; i++)
-			read_value(&reconcile->keys[i], link->replies[i]);
+			found_value(&reconcile->keys[i], link->replies[i]);
 		reconcile->step = STEP_COMPARE;
 	}
 	link_finish(link);
-}
-
-static void
-take_names(Mirror *mirror, const redisReply *names)
-{
-	Reconcile  *reconcile = &mirror->reconcile;
-	MemoryContext old;
-
-	if (reconcile->context == NULL)
-		reconcile->context = AllocSetContextCreate(TopMemoryContext, "sessauth reconcile", ALLOCSET_DEFAULT_SIZES);
-	MemoryContextReset(reconcile->context);
-	old = MemoryContextSwitchTo(reconcile->context);
-	reconcile->keys = palloc0(sizeof(FoundKey) * (names->elements + 1));
-	reconcile->count = 0;
-	for (size_t i = 0; i < names->elements; i++)
-		if (names->element[i]->type == REDIS_REPLY_STRING &&
-			read_name(mirror->where.prefix, names->element[i]->str, names->element[i]->len, &reconcile->keys[reconcile->count]))
-			reconcile->count++;
-	MemoryContextSwitchTo(old);
-}
-
-/* False for what is not exactly a name that we would give: it may be anybody's. */
-static bool
-read_name(const char *prefix, const char *name, size_t len, FoundKey *out)
-{
-	static const struct
-	{
-		const char *head;
-		KeyItemKind kind;
-	}			kinds[] = {{"session:{", KEY_ITEM_SESSION}, {"user_epoch:{", KEY_ITEM_USER}, {"tenant_epoch:{", KEY_ITEM_TENANT}};
-	size_t		prefixlen = strlen(prefix);
-	char		tid[SA_TENANT_ID_MAX + 1];
-	char		uid[SA_USER_ID_MAX + 1] = "";
-	char		again[SA_REDIS_KEY_SIZE];
-
-	memset(out, 0, sizeof(*out));
-	if (len < prefixlen || memcmp(name, prefix, prefixlen) != 0 || memchr(name, '\0', len) != NULL)
-		return false;
-	for (int i = 0; i < lengthof(kinds); i++)
-	{
-		const char *rest = name + prefixlen;
-		const char *close;
-
-		if (strncmp(rest, kinds[i].head, strlen(kinds[i].head)) != 0)
-			continue;
-		out->kind = kinds[i].kind;
-		rest += strlen(kinds[i].head);
-		close = strchr(rest, '}');
-		if (close == NULL || !decode(rest, close - rest, tid, sizeof(tid)))
-			return false;
-		rest = close + 1 + (close[1] == ':' ? 1 : 0);
-		if (out->kind == KEY_ITEM_USER)
-		{
-			if (!decode(rest, strlen(rest), uid, sizeof(uid)))
-				return false;
-			sa_name_user_epoch(prefix, tid, strlen(tid), uid, strlen(uid), again);
-		}
-		else if (out->kind == KEY_ITEM_SESSION)
-		{
-			strlcpy(out->sid, rest, sizeof(out->sid));
-			sa_name_session(prefix, tid, strlen(tid), out->sid, again);
-		}
-		else
-			sa_name_tenant_epoch(prefix, tid, strlen(tid), again);
-		if (strcmp(again, name) != 0)
-			return false;
-		out->name = pstrdup(name);
-		out->tid = pstrdup(tid);
-		out->uid = out->kind == KEY_ITEM_USER ? pstrdup(uid) : NULL;
-		return true;
-	}
-	return false;
-}
-
-/* Percent-encoded text that the ledger could hold. */
-static bool
-decode(const char *text, size_t len, char *out, size_t size)
-{
-	size_t		n = 0;
-
-	for (size_t i = 0; i < len; i++)
-	{
-		char		c = text[i];
-
-		if (c == '%')
-		{
-			if (len - i < 3 || !sa_hex_decode(text + i + 1, 2, &c, 1))
-				return false;
-			i += 2;
-		}
-		if (n + 1 >= size)
-			return false;
-		out[n++] = c;
-	}
-	out[n] = '\0';
-	return n > 0 && sa_text_is_clean(out, n);
-}
-
-static void
-read_value(FoundKey *key, const redisReply *reply)
-{
-	const redisReply *mac;
-	const redisReply *uid;
-	const redisReply *state;
-	char		right[SA_MAC_TEXT_LEN + 1];
-	int64		epoch;
-	int64		tepoch;
-	int64		exp;
-
-	key->exists = reply->type == REDIS_REPLY_ERROR || (reply->type == REDIS_REPLY_ARRAY && reply->elements > 0);
-	strlcpy(key->mac, reply->type == REDIS_REPLY_ERROR ? "type" : "", sizeof(key->mac));
-	if (reply->type != REDIS_REPLY_ARRAY || (mac = field(reply, "m")) == NULL)
-		return;
-	strlcpy(key->mac, mac->str, sizeof(key->mac));
-	if (!number_field(reply, "epoch", &epoch))
-		return;
-	if (key->kind != KEY_ITEM_SESSION)
-	{
-		key->epoch = epoch;
-		key->genuine = reply->elements == 4 && sa_epoch_mac(mirror_link_key, key->name, epoch, right) && strcmp(right, mac->str) == 0;
-		return;
-	}
-	uid = field(reply, "uid");
-	state = field(reply, "state");
-	if (uid == NULL || state == NULL || !number_field(reply, "tepoch", &tepoch) || !number_field(reply, "exp", &exp) ||
-		!number_field(reply, "v", &key->version))
-		return;
-	key->live = strcmp(state->str, "active") == 0;
-	key->genuine = reply->elements == 14 && sa_session_mac(mirror_link_key, key->name, uid->str, uid->len, epoch, tepoch, exp, state->str,
-														   key->version, right) && strcmp(right, mac->str) == 0;
-}
-
-static const redisReply *
-field(const redisReply *hash, const char *name)
-{
-	for (size_t i = 0; i + 1 < hash->elements; i += 2)
-		if (hash->element[i]->type == REDIS_REPLY_STRING && strcmp(hash->element[i]->str, name) == 0 &&
-			hash->element[i + 1]->type == REDIS_REPLY_STRING)
-			return hash->element[i + 1];
-	return NULL;
-}
-
-static bool
-number_field(const redisReply *hash, const char *name, int64 *out)
-{
-	const redisReply *value = field(hash, name);
-
-	return value != NULL && sa_number_parse(value->str, value->len, out);
 }
 
 /* The ledger is to be asked. */

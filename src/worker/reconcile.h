@@ -33,7 +33,8 @@ typedef struct FoundKey
 	char		sid[SA_UUID_SIZE];
 	bool		exists;
 	bool		genuine;
-	char		mac[SA_MAC_TEXT_LEN + 1];	/* as read, for compare and delete; "type" for a key of another type */
+	char		mac[SA_MAC_TEXT_LEN];	/* the head of it as read, for compare and delete; "type" for a key of another type */
+	size_t		maclen;
 	int64		epoch;			/* of an epoch key */
 	int64		version;		/* of a session */
 	bool		live;
@@ -42,7 +43,7 @@ typedef struct FoundKey
 typedef struct Repair
 {
 	const char *name;			/* deleted first, if it still is what it was; NULL: the guards of a normal write will do */
-	const char *mac;
+	SaField		mac;
 	bool		rewrite;		/* with item */
 	KeyItem		item;
 } Repair;
@@ -69,6 +70,14 @@ typedef struct Reconcile
 	int64		foreign;
 	int64		ahead;
 } Reconcile;
+
+/* ---- found_keys.c ---- */
+
+/* The names among these that are ours, into the current context; out has room for all. Returns how many. */
+extern int	found_names(const char *prefix, const redisReply *names, FoundKey *out);
+
+/* What HGETALL says of it. */
+extern void found_value(FoundKey *key, const redisReply *reply);
 
 /* ---- compare.c: inside a transaction of its own ---- */
 

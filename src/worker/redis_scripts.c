@@ -106,7 +106,7 @@ const char *const redis_scripts[SCRIPT_COUNT] = {
 	"for i = 2, #KEYS do\n"
 	"  local m = redis.pcall('HGET', KEYS[i], 'm')\n"
 	"  if type(m) == 'table' then m = 'type' end\n"
-	"  if (m or '') == ARGV[i + 1] then redis.call('DEL', KEYS[i]) end\n"
+	"  if string.sub(m or '', 1, 43) == ARGV[i + 1] then redis.call('DEL', KEYS[i]) end\n"
 	"end\n"
 	"return 'OK'\n",
 

@@ -43,7 +43,10 @@ enum
 	 */
 	SCRIPT_KEYS,
 
-	/* Deletes keys that still have the MAC with which they were read. KEYS: mirror, then keys. ARGV: owner, g, then MACs ('type': no hash). */
+	/*
+	 * Deletes keys that still have the MAC with which they were read. KEYS: mirror, then keys. ARGV: owner, g, then the first 43 bytes of
+	 * each MAC ('type': no hash).
+	 */
 	SCRIPT_DELETE,
 
 	/* Takes the owner's name off the mirror, so that another may have it at once. KEYS: mirror. ARGV: owner. */

@@ -5,6 +5,7 @@
  * worker.c			the process and its loop
  * salvage.c		what aborted transactions have handed over → events
  * numbering.c		events → revocation log (exactly once), generations
+ * mirrors.c			which mirrors there are
  * mirror.c			one mirror: connect, check, what comes next
  * handshake.c		the first exchange with it
  * ownership.c		whose mirror it is
@@ -14,7 +15,8 @@
  * feed.c			what has changed since a position in the history, or is alive
  * keys.c			the same as keys in Redis
  * upkeep.c			when which slow duty is done; partitions.c: those of the history
- * reconcile.c		these keys compared with the ledger, and repaired; compare.c is the comparison of a slice
+ * reconcile.c		these keys compared with the ledger, and repaired; compare.c is the comparison of a
+ *					slice, found_keys.c reads what the mirror says
  * worker_tx.c		a transaction, and statements in it
  */
 #ifndef SESSAUTH_WORKER_WORKER_H
@@ -181,7 +183,7 @@ extern void mirror_fail(Mirror *mirror, const char *error);
 extern void mirror_recovered(Mirror *mirror);
 
 /* Inside the transaction. */
-extern void mirrors_load(const LedgerState *state);
+extern void mirrors_load(const LedgerState *state); /* mirrors.c, as mirrors_close */
 extern void mirrors_plan(LedgerState *state);
 
 /* Queues one EVALSHA (link_command). */

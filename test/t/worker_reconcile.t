@@ -39,7 +39,7 @@ $redis->command('HSET', 'user_epoch:{acme}:erin', 'epoch', '1000000000');
 $redis->command('DEL', $of{frank});
 $redis->command('SET', $of{frank}, 'rubbish');
 my $nobody = 'session:{acme}:00000000-0000-4000-8000-000000000001';
-$redis->command('HSET', $nobody, 'state', 'active', 'm', 'x' x 43);
+$redis->command('HSET', $nobody, 'state', 'active', 'm', 'x' x 100);
 $redis->command('SET', 'somebody:else', 'stays');
 $redis->command('HSET', 'session:{acme}:not-an-id', 'a', 'b');
 
@@ -131,6 +131,18 @@ poll_until('it to be repaired by itself', sub { $redis->command('EXISTS', $names
 pass('the interval does the same without a request');
 is(error_of($dba, 'SELECT sessauth.reconcile(?)', 'none')->{sqlstate}, '42704', 'a mirror that is not there is an error');
 is(error_of($dba, 'SELECT sessauth.resync(?)', 'none')->{sqlstate}, '42704', 'for resync, too');
+
+# A user of Redis who may not list keys.
+my $file = $redis->dir . '/password';
+open(my $out, '>', $file) or die;
+print $out "open sesame\n";
+close $out;
+chmod 0600, $file;
+$redis->command('ACL', 'SETUSER', 'worker', 'on', '>open sesame', '~*', '+@all', '-scan');
+value($dba, 'SELECT sessauth.add_mirror(?, ?, ?)', 'limited', 'redis://worker@127.0.0.1:' . $redis->port . '/5', $file);
+poll_until('the view to say so', sub { (mirror_row($dba, 'limited')->{last_error} // '') =~ /cannot be compared/ });
+wait_streaming($dba, 'limited');
+pass('a mirror that cannot be compared is served all the same');
 done_testing;
 
 sub state { my ($name) = @_; return eval { $redis->command('HGET', $name, 'state') }; }

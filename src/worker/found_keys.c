@@ -1,0 +1,171 @@
+/*
+ * found_keys.c
+ *		What SCAN and HGETALL have brought, as keys of ours.
+ *
+ * Anybody may have written it: a name counts only if it is exactly what we would have written, a value only with its MAC.
+ */
+#include "postgres.h"
+
+#include "worker/worker.h"
+
+static bool read_name(const char *prefix, const char *name, size_t len, FoundKey *out);
+static bool decode(const char *text, size_t len, char *out, size_t size);
+static const redisReply *field(const redisReply *hash, const char *name);
+static bool number_field(const redisReply *hash, const char *name, int64 *out);
+static bool is_mac(const redisReply *value, const char *right);
+
+int
+found_names(const char *prefix, const redisReply *names, FoundKey *out)
+{
+	int			count = 0;
+
+	for (size_t i = 0; i < names->elements; i++)
+		if (names->element[i]->type == REDIS_REPLY_STRING &&
+			read_name(prefix, names->element[i]->str, names->element[i]->len, &out[count]))
+			count++;
+	return count;
+}
+
+/* False for what is not exactly a name that we would give: it may be anybody's. */
+static bool
+read_name(const char *prefix, const char *name, size_t len, FoundKey *out)
+{
+	static const struct
+	{
+		const char *head;
+		KeyItemKind kind;
+	}			kinds[] = {{"session:{", KEY_ITEM_SESSION}, {"user_epoch:{", KEY_ITEM_USER}, {"tenant_epoch:{", KEY_ITEM_TENANT}};
+	size_t		prefixlen = strlen(prefix);
+	char		tid[SA_TENANT_ID_MAX + 1];
+	char		uid[SA_USER_ID_MAX + 1] = "";
+	char		again[SA_REDIS_KEY_SIZE];
+
+	memset(out, 0, sizeof(*out));
+	if (len < prefixlen || memcmp(name, prefix, prefixlen) != 0 || memchr(name, '\0', len) != NULL)
+		return false;
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		const char *rest = name + prefixlen;
+		const char *close;
+
+		if (strncmp(rest, kinds[i].head, strlen(kinds[i].head)) != 0)
+			continue;
+		out->kind = kinds[i].kind;
+		rest += strlen(kinds[i].head);
+		close = strchr(rest, '}');
+		if (close == NULL || !decode(rest, close - rest, tid, sizeof(tid)))
+			return false;
+		rest = close + 1 + (close[1] == ':' ? 1 : 0);
+		if (out->kind == KEY_ITEM_USER)
+		{
+			if (!decode(rest, strlen(rest), uid, sizeof(uid)))
+				return false;
+			sa_name_user_epoch(prefix, tid, strlen(tid), uid, strlen(uid), again);
+		}
+		else if (out->kind == KEY_ITEM_SESSION)
+		{
+			strlcpy(out->sid, rest, sizeof(out->sid));
+			sa_name_session(prefix, tid, strlen(tid), out->sid, again);
+		}
+		else
+			sa_name_tenant_epoch(prefix, tid, strlen(tid), again);
+		if (strcmp(again, name) != 0)
+			return false;
+		out->name = pstrdup(name);
+		out->tid = pstrdup(tid);
+		out->uid = out->kind == KEY_ITEM_USER ? pstrdup(uid) : NULL;
+		return true;
+	}
+	return false;
+}
+
+/* Percent-encoded text that the ledger could hold. */
+static bool
+decode(const char *text, size_t len, char *out, size_t size)
+{
+	size_t		n = 0;
+
+	for (size_t i = 0; i < len; i++)
+	{
+		char		c = text[i];
+
+		if (c == '%')
+		{
+			if (len - i < 3 || !sa_hex_decode(text + i + 1, 2, &c, 1))
+				return false;
+			i += 2;
+		}
+		if (n + 1 >= size)
+			return false;
+		out[n++] = c;
+	}
+	out[n] = '\0';
+	return n > 0 && sa_text_is_clean(out, n);
+}
+
+void
+found_value(FoundKey *key, const redisReply *reply)
+{
+	const redisReply *mac;
+	const redisReply *uid;
+	const redisReply *state;
+	char		right[SA_MAC_TEXT_LEN + 1];
+	int64		epoch;
+	int64		tepoch;
+	int64		exp;
+
+	if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "WRONGTYPE", 9) == 0)
+	{
+		key->exists = true;
+		key->maclen = strlen("type");
+		memcpy(key->mac, "type", key->maclen);
+	}
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements == 0)
+		return;
+	key->exists = true;
+	mac = field(reply, "m");
+	if (mac == NULL)
+		return;
+	key->maclen = Min(mac->len, sizeof(key->mac));
+	memcpy(key->mac, mac->str, key->maclen);
+	if (!number_field(reply, "epoch", &epoch))
+		return;
+	if (key->kind != KEY_ITEM_SESSION)
+	{
+		key->epoch = epoch;
+		key->genuine = reply->elements == 4 && sa_epoch_mac(mirror_link_key, key->name, epoch, right) && is_mac(mac, right);
+		return;
+	}
+	uid = field(reply, "uid");
+	state = field(reply, "state");
+	if (uid == NULL || state == NULL || strlen(state->str) != state->len || !number_field(reply, "tepoch", &tepoch) || !number_field(reply, "exp", &exp) ||
+		!number_field(reply, "v", &key->version))
+		return;
+	key->live = strcmp(state->str, "active") == 0;
+	key->genuine = reply->elements == 14 && sa_session_mac(mirror_link_key, key->name, uid->str, uid->len, epoch, tepoch, exp, state->str,
+														   key->version, right) && is_mac(mac, right);
+}
+
+static const redisReply *
+field(const redisReply *hash, const char *name)
+{
+	for (size_t i = 0; i + 1 < hash->elements; i += 2)
+		if (hash->element[i]->type == REDIS_REPLY_STRING && strcmp(hash->element[i]->str, name) == 0 &&
+			hash->element[i + 1]->type == REDIS_REPLY_STRING)
+			return hash->element[i + 1];
+	return NULL;
+}
+
+static bool
+number_field(const redisReply *hash, const char *name, int64 *out)
+{
+	const redisReply *value = field(hash, name);
+
+	return value != NULL && sa_number_parse(value->str, value->len, out);
+}
+
+static bool
+is_mac(const redisReply *value, const char *right)
+{
+	return value->len == SA_MAC_TEXT_LEN && sa_equal(value->str, right, SA_MAC_TEXT_LEN);
+}
