@@ -84,6 +84,19 @@ reconcile();
 $found = reconcile();
 is_deeply($found, { missing => 0, stale => 0, foreign_keys => 0, ahead => 0 }, 'afterwards nothing is wrong');
 
+# The end of a session that a restored ledger believes alive, and has refreshed since: its version is higher than that of the end.
+%session = %{ $redis->hash($of{frank}) };
+$session{state} = 'revoked';
+$redis->command('HSET', $of{frank}, 'state', 'revoked', 'm', mac($key, 'sessauth/1/session', $of{frank}, @session{qw(uid epoch tepoch exp state v)}));
+my $refreshed = row($dba, 'SELECT * FROM sessauth.refresh_session(?)', $user{frank}{refresh_token});
+is($refreshed->{outcome}, 'ok', 'the ledger does not know that it has ended');
+drained();
+is(state($of{frank}), 'revoked', 'a newer version does not revive it in the mirror');
+is(reconcile()->{ahead}, 1, 'it is ahead');
+is(value($dba, 'SELECT outcome FROM sessauth.verify(?)', $refreshed->{access_token}), 'revoked', 'and has ended in the ledger, too');
+drained();
+reconcile();
+
 # ---- many sessions, logins meanwhile, and a worker that is killed ----
 
 my @tokens;
