@@ -170,6 +170,18 @@ COMMENT ON COLUMN sessauth.access.role_name IS 'Carries the grant through a dump
 COMMENT ON COLUMN sessauth.access.role_id IS
 	'The role itself: renamed it keeps its access, and a later role of its old name gets none. A restored ledger is bound by name when it becomes active';
 
+CREATE TABLE sessauth.arrival (
+	event_id	bigint PRIMARY KEY,
+	tenant_id	text COLLATE "C",
+	committed_after	timestamptz NOT NULL,
+	published_at	timestamptz,
+	confirmed_at	timestamptz NOT NULL
+);
+CREATE INDEX ON sessauth.arrival (committed_after);
+COMMENT ON TABLE sessauth.arrival IS 'When a revocation had reached every mirror and every node; kept as long as the history';
+COMMENT ON COLUMN sessauth.arrival.committed_after IS 'It had not committed earlier than this';
+COMMENT ON COLUMN sessauth.arrival.published_at IS 'Null when a mirror was away, and its nodes had lost their leases, before it was there';
+
 CREATE TABLE sessauth.mirror (
 	name		text PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9_.-]{1,63}$'),
 	url			text NOT NULL,
@@ -194,6 +206,7 @@ SELECT pg_catalog.pg_extension_config_dump('sessauth.access',
 	'WHERE NOT EXISTS (SELECT FROM sessauth.ledger_state)'
 	' OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = role_id AND r.rolname = role_name)');
 SELECT pg_catalog.pg_extension_config_dump('sessauth.mirror', '');
+SELECT pg_catalog.pg_extension_config_dump('sessauth.arrival', '');
 
 /* ---- this cluster only ---- */
 
@@ -207,10 +220,12 @@ CREATE TABLE sessauth.ledger_state (
 	generation	uuid NOT NULL DEFAULT gen_random_uuid(),
 	n			bigint NOT NULL DEFAULT 0,
 	seen		pg_snapshot NOT NULL DEFAULT '1:1:',
-	activated_at	timestamptz NOT NULL DEFAULT clock_timestamp()
+	activated_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	longest_lease	bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE sessauth.ledger_state IS
 	'Identity and position of this copy of the ledger; empty until the first write call, and never dumped';
+COMMENT ON COLUMN sessauth.ledger_state.longest_lease IS 'No lease that may still be out was given for more milliseconds';
 COMMENT ON COLUMN sessauth.ledger_state.floor IS 'Events up to this id came with a restore: history, not news';
 COMMENT ON COLUMN sessauth.ledger_state.generation IS 'Random, and new whenever numbers of the revocation log could otherwise repeat';
 COMMENT ON COLUMN sessauth.ledger_state.n IS 'Number of the last entry of the revocation log in this generation';
@@ -228,10 +243,20 @@ CREATE TABLE sessauth.revocation_log (
 	event_id	bigint NOT NULL,
 	at			timestamptz NOT NULL,
 	until		timestamptz NOT NULL,
+	committed_after	timestamptz,
 	PRIMARY KEY (generation, n)
 );
+CREATE INDEX ON sessauth.revocation_log (event_id);
+COMMENT ON COLUMN sessauth.revocation_log.committed_after IS 'It had not committed earlier than this';
 COMMENT ON TABLE sessauth.revocation_log IS
 	'Revocations in the one order in which every mirror and every node hears of them; rows go when no token can need them';
+
+CREATE TABLE sessauth.receipt_state (
+	mirror		text PRIMARY KEY,
+	generation	uuid NOT NULL,
+	n			bigint NOT NULL
+);
+COMMENT ON TABLE sessauth.receipt_state IS 'Up to which number every node of a mirror, or (mirror is empty) everybody, knows all revocations or has lost its lease';
 
 CREATE TABLE sessauth.mirror_state (
 	name		text PRIMARY KEY,

@@ -70,6 +70,10 @@ CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.revocation_log
 	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.ledger_state
 	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.receipt_state
+	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.arrival
+	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.mirror_state
 	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
 
@@ -83,6 +87,8 @@ ALTER TABLE sessauth.secret ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.event ENABLE ALWAYS TRIGGER guard, ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.erasure ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.revocation_log ENABLE ALWAYS TRIGGER no_truncate;
+ALTER TABLE sessauth.receipt_state ENABLE ALWAYS TRIGGER no_truncate;
+ALTER TABLE sessauth.arrival ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.ledger_state ENABLE ALWAYS TRIGGER no_truncate;
 ALTER TABLE sessauth.mirror_state ENABLE ALWAYS TRIGGER no_truncate;
 

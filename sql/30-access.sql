@@ -33,6 +33,9 @@ ALTER TABLE sessauth.access ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE sessauth.mirror ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE sessauth.ledger_state ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE sessauth.revocation_log ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.receipt_state ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.arrival ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.arrival ALTER tenant_id SET STATISTICS 0;
 ALTER TABLE sessauth.mirror_state ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 /*
@@ -52,6 +55,8 @@ CREATE POLICY readers ON sessauth.tenant FOR SELECT
 CREATE POLICY readers ON sessauth.tenant_user FOR SELECT
 	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 CREATE POLICY readers ON sessauth.session FOR SELECT
+	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+CREATE POLICY readers ON sessauth.arrival FOR SELECT
 	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 CREATE POLICY readers ON sessauth.event FOR SELECT
 	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));

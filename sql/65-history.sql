@@ -20,13 +20,15 @@ COMMENT ON COLUMN sessauth.history.before IS 'Of a change, the columns that diff
 COMMENT ON COLUMN sessauth.history.after IS 'Of a change, the columns that differ, as they are since; of a new row, the row';
 
 CREATE VIEW sessauth.revocations WITH (security_barrier) AS
-	SELECT e.event_id, e.at, e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.actor, e.role, e.ip, e.client_addr, e.reason
-	FROM sessauth.event e
+	SELECT e.event_id, e.at, e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.actor, e.role, e.ip, e.client_addr, e.reason,
+		a.confirmed_at - a.committed_after AS everywhere_after
+	FROM sessauth.event e LEFT JOIN sessauth.arrival a ON a.event_id = e.event_id
 	WHERE e.revokes IS NOT NULL
 		AND ((SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 COMMENT ON VIEW sessauth.revocations IS
 	'Who logged whom out, when and why: what ended sessions or keys. The newest: of a tenant, ORDER BY at DESC LIMIT n; of all, ORDER BY event_id DESC';
 COMMENT ON COLUMN sessauth.revocations.user_id IS 'Whom; null when it was everybody of the tenant, or a key';
+COMMENT ON COLUMN sessauth.revocations.everywhere_after IS 'How long after its commit every node knew it or had lost its lease; null: not yet, or not recorded';
 COMMENT ON COLUMN sessauth.revocations.session_id IS 'The one session that it ended; null when it was all of the user, the tenant or a key';
 
 DO $$

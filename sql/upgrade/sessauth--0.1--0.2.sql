@@ -60,6 +60,46 @@ CREATE FUNCTION sessauth.prepare_partition(partition regclass) RETURNS void
 COMMENT ON FUNCTION sessauth.prepare_partition(regclass) IS
 	'Gives a partition of the history its indexes, guards and row security; throws 42P16 when it has them already';
 
+/* ---- 10, 20, 30: who knows of a revocation ---- */
+
+ALTER TABLE sessauth.ledger_state ADD COLUMN longest_lease bigint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN sessauth.ledger_state.longest_lease IS 'No lease that may still be out was given for more milliseconds';
+ALTER TABLE sessauth.revocation_log ADD COLUMN committed_after timestamptz;
+CREATE INDEX ON sessauth.revocation_log (event_id);
+COMMENT ON COLUMN sessauth.revocation_log.committed_after IS 'It had not committed earlier than this';
+
+CREATE TABLE sessauth.receipt_state (
+	mirror		text PRIMARY KEY,
+	generation	uuid NOT NULL,
+	n			bigint NOT NULL
+);
+COMMENT ON TABLE sessauth.receipt_state IS 'Up to which number every node of a mirror, or (mirror is empty) everybody, knows all revocations or has lost its lease';
+
+CREATE TABLE sessauth.arrival (
+	event_id	bigint PRIMARY KEY,
+	tenant_id	text COLLATE "C",
+	committed_after	timestamptz NOT NULL,
+	published_at	timestamptz,
+	confirmed_at	timestamptz NOT NULL
+);
+CREATE INDEX ON sessauth.arrival (committed_after);
+COMMENT ON TABLE sessauth.arrival IS 'When a revocation had reached every mirror and every node; kept as long as the history';
+COMMENT ON COLUMN sessauth.arrival.committed_after IS 'It had not committed earlier than this';
+COMMENT ON COLUMN sessauth.arrival.published_at IS 'Null when a mirror was away, and its nodes had lost their leases, before it was there';
+SELECT pg_catalog.pg_extension_config_dump('sessauth.arrival', '');
+
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.receipt_state
+	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.arrival
+	FOR EACH STATEMENT EXECUTE FUNCTION sessauth.refuse_truncate();
+ALTER TABLE sessauth.receipt_state ENABLE ALWAYS TRIGGER no_truncate;
+ALTER TABLE sessauth.arrival ENABLE ALWAYS TRIGGER no_truncate;
+ALTER TABLE sessauth.receipt_state ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.arrival ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE sessauth.arrival ALTER tenant_id SET STATISTICS 0;
+CREATE POLICY readers ON sessauth.arrival FOR SELECT
+	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+
 /* ---- 65: reading the history ---- */
 
 DROP VIEW sessauth.history;
@@ -78,13 +118,15 @@ COMMENT ON COLUMN sessauth.history.before IS 'Of a change, the columns that diff
 COMMENT ON COLUMN sessauth.history.after IS 'Of a change, the columns that differ, as they are since; of a new row, the row';
 
 CREATE VIEW sessauth.revocations WITH (security_barrier) AS
-	SELECT e.event_id, e.at, e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.actor, e.role, e.ip, e.client_addr, e.reason
-	FROM sessauth.event e
+	SELECT e.event_id, e.at, e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.actor, e.role, e.ip, e.client_addr, e.reason,
+		a.confirmed_at - a.committed_after AS everywhere_after
+	FROM sessauth.event e LEFT JOIN sessauth.arrival a ON a.event_id = e.event_id
 	WHERE e.revokes IS NOT NULL
 		AND ((SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 COMMENT ON VIEW sessauth.revocations IS
 	'Who logged whom out, when and why: what ended sessions or keys. The newest: of a tenant, ORDER BY at DESC LIMIT n; of all, ORDER BY event_id DESC';
 COMMENT ON COLUMN sessauth.revocations.user_id IS 'Whom; null when it was everybody of the tenant, or a key';
+COMMENT ON COLUMN sessauth.revocations.everywhere_after IS 'How long after its commit every node knew it or had lost its lease; null: not yet, or not recorded';
 COMMENT ON COLUMN sessauth.revocations.session_id IS 'The one session that it ended; null when it was all of the user, the tenant or a key';
 
 DO $$
@@ -246,6 +288,63 @@ CREATE FUNCTION sessauth.sweep_sessions(after uuid, visit integer, OUT last uuid
 COMMENT ON FUNCTION sessauth.sweep_sessions(uuid, integer) IS
 	'The worker''s: removes sessions that ended or expired longer ago than sessauth.session_retention, and erases old salts, among the next ones in the order of ids; throws 22023';
 
+/* ---- 75: receipts ---- */
+
+CREATE FUNCTION sessauth.receipt(
+	event_id bigint,
+	OUT mirror text, OUT nodes bigint, OUT acknowledged bigint, OUT fenced bigint, OUT state text, OUT latency interval) RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_receipt';
+COMMENT ON FUNCTION sessauth.receipt(bigint) IS
+	'Who knows of a revocation: a row for each mirror, and one with a null mirror for all; states pending, confirmed, unknown (the worker does not run, or does not know yet who holds a lease); no row when there is no such revocation';
+
+CREATE FUNCTION sessauth.await_receipt(event_id bigint, timeout interval DEFAULT '5s') RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_await_receipt';
+COMMENT ON FUNCTION sessauth.await_receipt(bigint, interval) IS
+	'Waits until every node knows of a revocation or has lost its lease; false after the timeout, or when there is no such revocation; throws 55000 for one of the own transaction, 22023';
+
+CREATE FUNCTION sessauth.revocations_since(
+	generation uuid, n bigint,
+	OUT g uuid, OUT number bigint, OUT kind text, OUT tenant_id text, OUT user_id text, OUT session_id uuid, OUT kid text,
+	OUT epoch bigint, OUT event_id bigint, OUT at timestamptz, OUT until timestamptz) RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_revocations_since';
+COMMENT ON FUNCTION sessauth.revocations_since(uuid, bigint) IS
+	'The revocations after a number, at most 10000; all that still matter when the generation is null or another one';
+
+CREATE VIEW sessauth.propagation WITH (security_barrier) AS
+	SELECT w.way, count(w.latency) AS revocations,
+		percentile_disc(0.5) WITHIN GROUP (ORDER BY w.latency) AS p50,
+		percentile_disc(0.9) WITHIN GROUP (ORDER BY w.latency) AS p90,
+		percentile_disc(0.99) WITHIN GROUP (ORDER BY w.latency) AS p99,
+		max(w.latency) AS max, t.target, count(*) FILTER (WHERE w.latency > t.target) AS breaches
+	FROM (SELECT current_setting('sessauth.propagation_target')::interval) t(target),
+		sessauth.arrival a,
+		LATERAL (VALUES ('to every mirror', a.published_at - a.committed_after), ('to every node', a.confirmed_at - a.committed_after)) w(way, latency)
+	WHERE (SELECT sessauth.reads_all()) AND a.committed_after > now() - interval '1 day'
+	GROUP BY w.way, t.target;
+COMMENT ON VIEW sessauth.propagation IS 'How long revocations of the last day took from their commit: into every mirror, and until every node knew';
+COMMENT ON COLUMN sessauth.propagation.breaches IS 'How many took longer than sessauth.propagation_target';
+
+CREATE VIEW sessauth.propagation_histogram WITH (security_barrier) AS
+	SELECT b.way, b.up_to, b.revocations, repeat('#', ceil(40.0 * b.revocations / max(b.revocations) OVER (PARTITION BY b.way))::integer) AS bar
+	FROM (SELECT w.way, s.up_to, count(*) AS revocations
+		FROM sessauth.arrival a,
+			LATERAL (VALUES ('to every mirror', a.published_at - a.committed_after), ('to every node', a.confirmed_at - a.committed_after)) w(way, latency),
+			LATERAL (SELECT min(u) FROM unnest('{1ms,2ms,5ms,10ms,20ms,50ms,100ms,200ms,500ms,1s,2s,5s,10s,30s,1min,1h}'::interval[]) u
+				WHERE w.latency <= u) s(up_to)
+		WHERE (SELECT sessauth.reads_all()) AND a.committed_after > now() - interval '1 day' AND w.latency IS NOT NULL
+		GROUP BY w.way, s.up_to) b
+	ORDER BY b.way, b.up_to;
+COMMENT ON VIEW sessauth.propagation_histogram IS 'The same as a histogram: how many revocations took up to so long, and longer than the row before';
+
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 150000 THEN
+		ALTER VIEW sessauth.propagation SET (security_invoker = true);
+		ALTER VIEW sessauth.propagation_histogram SET (security_invoker = true);
+	END IF;
+END
+$$;
+
 /* ---- 90: nothing is for anybody yet ---- */
 
 DO $$
@@ -257,13 +356,15 @@ BEGIN
 			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
 		FROM (
 			SELECT 'TABLE' AS kind, oid::regclass::text AS name, relowner AS owner, coalesce(relacl, acldefault('r', relowner)) AS acl
-				FROM pg_class WHERE oid = ANY (ARRAY['sessauth.history', 'sessauth.revocations', 'sessauth.erasure', 'sessauth.mirrors']::regclass[])
+				FROM pg_class WHERE oid = ANY (ARRAY['sessauth.history', 'sessauth.revocations', 'sessauth.erasure', 'sessauth.mirrors',
+					'sessauth.receipt_state', 'sessauth.arrival', 'sessauth.propagation', 'sessauth.propagation_histogram']::regclass[])
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
 				FROM pg_proc WHERE oid = ANY (ARRAY['sessauth.guard_history()', 'sessauth.prepare_partition(regclass)',
 					'sessauth.erase_user(text, text, text, text)', 'sessauth.finish_erasures()', 'sessauth.status()',
 					'sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz)', 'sessauth.sweep_sessions(uuid, integer)',
-					'sessauth.resync(text)', 'sessauth.reconcile(text)', 'sessauth.mirror_status()']::regprocedure[])
+					'sessauth.resync(text)', 'sessauth.reconcile(text)', 'sessauth.mirror_status()',
+					'sessauth.receipt(bigint)', 'sessauth.await_receipt(bigint, interval)', 'sessauth.revocations_since(uuid, bigint)']::regprocedure[])
 		) o, aclexplode(o.acl) a
 		WHERE a.grantee <> o.owner
 	LOOP

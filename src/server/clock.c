@@ -17,13 +17,12 @@
 #include "server/clock.h"
 #include "server/shmem.h"
 
-static int64 boot_time(void);
 static int64 raise_offset(int64 offset);
 
 TimestampTz
 ledger_now(void)
 {
-	int64		boot = boot_time();
+	int64		boot = clock_boot();
 
 	return boot + raise_offset(GetCurrentTimestamp() - boot);
 }
@@ -31,11 +30,11 @@ ledger_now(void)
 void
 ledger_clock_raise(TimestampTz seen)
 {
-	(void) raise_offset(seen - boot_time());
+	(void) raise_offset(seen - clock_boot());
 }
 
-static int64
-boot_time(void)
+int64
+clock_boot(void)
 {
 	struct timespec ts;
 

@@ -13,6 +13,9 @@
  */
 extern TimestampTz ledger_now(void);
 
+/* Microseconds since the machine was started; nobody can set it. For how long something has lasted. */
+extern int64 clock_boot(void);
+
 /* The ledger's time is at least this: something in the tables was written then. */
 extern void ledger_clock_raise(TimestampTz seen);
 

@@ -22,6 +22,8 @@ char	   *setting_audience = NULL;
 bool		setting_standby_verify = false;
 int			setting_heartbeat_interval = 200;
 int			setting_max_lease = 30 * 1000;
+int			setting_propagation_target = 1000;
+bool		setting_notify_detail = false;
 int			setting_upkeep_interval = 60 * 1000;
 int			setting_history_retention = 400;
 int			setting_session_retention = 7;
@@ -73,6 +75,13 @@ settings_init(void)
 	define_int("sessauth.reconcile_interval",
 			   "How often the ledger and each mirror are compared and repaired; 0 means only on request.",
 			   &setting_reconcile_interval, 0, 7 * 24 * 60 * 60, GUC_UNIT_S);
+
+	define_int("sessauth.propagation_target",
+			   "What takes longer from its commit to the last node counts as a breach in the view propagation.",
+			   &setting_propagation_target, 1, 60 * 60 * 1000, GUC_UNIT_MS);
+	DefineCustomBoolVariable("sessauth.notify_detail",
+							 "Notifications say what was revoked, to everybody who can connect.",
+							 NULL, &setting_notify_detail, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	/* In days, without a unit: a bare number that meant seconds would cost somebody the history. */
 	define_int("sessauth.upkeep_interval",

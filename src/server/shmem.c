@@ -59,6 +59,7 @@ startup(void)
 		memset(shared, 0, sizeof(SharedState));
 		shared->lock = &(GetNamedLWLockTranche(TRANCHE))->lock;
 		shared->probe_all = true;
+		ConditionVariableInit(&shared->receipts);
 		pg_atomic_init_u64(&shared->clock_offset, (uint64) PG_INT64_MIN);
 	}
 	LWLockRelease(AddinShmemInitLock);

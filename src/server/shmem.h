@@ -10,6 +10,7 @@
 
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
+#include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
@@ -42,6 +43,7 @@ typedef struct WorkerSlot
 	SlotState	state;
 	pid_t		pid;
 	bool		stop;			/* the worker is asked to end */
+	bool		unsettled;		/* it does not know yet who holds a lease: receipts.c */
 } WorkerSlot;
 
 typedef struct MirrorStatus
@@ -96,6 +98,7 @@ typedef struct SharedState
 	NodeStatus	nodes[NODE_STATUS_MAX];
 	Handover	handover[HANDOVER_MAX];
 	HandoverLoss losses[HANDOVER_LOSSES];
+	ConditionVariable receipts; /* some revocation is known everywhere now */
 } SharedState;
 
 /* NULL until the postmaster has set it up: the library was not preloaded. */

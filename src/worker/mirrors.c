@@ -154,6 +154,8 @@ mirror_new(const char *name)
 	link_init(&mirror->link);
 	mirror->cursors = AllocSetContextCreate(TopMemoryContext, "sessauth cursors", ALLOCSET_SMALL_SIZES);
 	mirror->nodes = hash_create("sessauth nodes", 64, &control, HASH_ELEM | HASH_STRINGS);
+	mirror->known_n = -1;		/* not read yet */
+	receipts_hold(mirror);
 	mirrors[mirror_count++] = mirror;
 	return mirror;
 }
@@ -163,6 +165,7 @@ mirror_remove(int i)
 {
 	Mirror	   *mirror = mirrors[i];
 
+	receipts_hold(NULL);
 	link_close(&mirror->link);
 	status_forget(mirror->name);
 	hash_destroy(mirror->nodes);

@@ -63,6 +63,7 @@ nonces_take(Mirror *mirror, const redisReply *reply, TimestampTz now)
 		{
 			strlcpy(node->asked, nonce.nonce, sizeof(node->asked));
 			node->seen_at = now;
+			receipts_acknowledged(node, &nonce);
 			status_node(mirror, node, &nonce, nonce.max_staleness > setting_max_lease);
 		}
 		if (may_answer && strcmp(node->answered, nonce.nonce) != 0 && nonce.max_staleness <= setting_max_lease)
@@ -116,7 +117,7 @@ add_pending(Mirror *mirror, const char *node, const SaNonce *nonce)
 	mirror->pending[mirror->pending_count++].nonce = *nonce;
 }
 
-/* A node that deleted its entry is gone; the entry of one that fell silent is removed by the next beat. */
+/* A node that deleted its entry, or whose entry somebody deleted, is gone when its lease is over; the entry of one that fell silent is removed by the next beat. */
 static void
 forget_silent(Mirror *mirror, TimestampTz now)
 {
@@ -127,7 +128,7 @@ forget_silent(Mirror *mirror, TimestampTz now)
 	while ((node = hash_seq_search(&seq)) != NULL)
 	{
 		node->leaving = TimestampDifferenceExceeds(node->seen_at, now, FORGET_LEASES * setting_max_lease);
-		if (node->present)
+		if (node->present || receipts_lease_is_out(node))
 			continue;
 		status_node_forget(mirror, node->node);
 		hash_search(mirror->nodes, node->node, HASH_REMOVE, NULL);

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
@@ -30,6 +31,7 @@
 #include "worker/worker_tx.h"
 
 #define PRUNE_INTERVAL_MS	10000
+#define DETAILS_PER_ROUND	100
 #define NOTIFY_QUEUE_FULL	0.9		/* beyond this share a hint is not worth a failed commit */
 
 /*
@@ -58,7 +60,7 @@
  * Lifetimes count from when the worker saw the revocation committed, not from when its transaction wrote it; and a
  * minute more, for a login that read the old epoch before that and minted its token after.
  */
-#define LOG_COLUMNS "(generation, n, kind, tenant_id, user_id, session_id, kid, epoch, event_id, at, until)"
+#define LOG_COLUMNS "(generation, n, kind, tenant_id, user_id, session_id, kid, epoch, event_id, at, until, committed_after)"
 #define LOG_VALUES \
 	" e.revokes, CASE WHEN e.revokes = 'key' THEN '' ELSE e.tenant_id END," \
 	" CASE WHEN e.revokes IN ('session', 'user') THEN e.user_id ELSE '' END," \
@@ -68,16 +70,21 @@
 
 uint64		ledger_news = 1;
 
+/* What was not found by then has committed later. */
+static TimestampTz looked_at = DT_NOBEGIN;
+static TimestampTz looking_at = DT_NOBEGIN;	/* likewise, once this transaction has committed */
+
 static void enter_copy(LedgerState *state);
 static void take_over_history(LedgerState *state);
-static void send_hint(const LedgerState *state);
+static void send_hint(const LedgerState *state, int64 revocations);
+static bool send_details(const LedgerState *state, int64 revocations);
 static void read_entry(uint64 row, SaEntry *out);
 
 bool
 ledger_state_read(LedgerState *state)
 {
 	static WorkerQuery query = {
-		"SELECT ledger_id::text, generation::text, timeline, n, system_id, database_oid::bigint, pg_current_snapshot()::text, floor, seen::text"
+		"SELECT ledger_id::text, generation::text, timeline, n, system_id, database_oid::bigint, pg_current_snapshot()::text, floor, seen::text, longest_lease"
 		" FROM sessauth.ledger_state"
 	};
 	uint64		system_id;
@@ -92,6 +99,7 @@ ledger_state_read(LedgerState *state)
 	state->snapshot = row_text(0, 7);
 	state->floor = row_int8(0, 8);
 	state->seen = row_text(0, 9);
+	state->longest_lease = row_int8(0, 10);
 
 	/* What a beat says as the time must not be earlier than what "low" was found by: a joining node goes by both. */
 	state->now = ledger_now() / 1000 * 1000;
@@ -131,17 +139,19 @@ number_new_events(LedgerState *state)
 	static WorkerQuery probe = {"SELECT 1" NEW_EVENTS " LIMIT 1) e LIMIT 1", 3, {NEW_EVENTS_TYPES}};
 	static WorkerQuery number = {
 		"INSERT INTO sessauth.revocation_log " LOG_COLUMNS
-		" SELECT $6, $7 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES NEW_EVENTS ") e WHERE" SAYABLE,
-		7, {NEW_EVENTS_TYPES, TIMESTAMPTZOID, FLOAT8OID, UUIDOID, INT8OID}
+		" SELECT $6, $7 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES ", least(greatest(e.at, $8), $4)"
+		NEW_EVENTS ") e WHERE" SAYABLE,
+		8, {NEW_EVENTS_TYPES, TIMESTAMPTZOID, FLOAT8OID, UUIDOID, INT8OID, TIMESTAMPTZOID}
 	};
 	static WorkerQuery advance = {
 		"UPDATE sessauth.ledger_state SET n = $1, seen = pg_current_snapshot()", 1, {INT8OID}
 	};
 	static bool busy = false;	/* after some there will be more: not worth a look before */
-	Datum		values[7];
+	Datum		values[8];
 	int64		revocations;
 	Datum		n;
 
+	looking_at = GetCurrentTransactionStartTimestamp();	/* before its snapshot was taken */
 	if (snapshot_cursor_ranges(snapshot_cursor_make(state->seen), snapshot_cursor_make(state->snapshot),
 							   &values[0], &values[1]) == 0)
 		return 0;
@@ -155,6 +165,7 @@ number_new_events(LedgerState *state)
 	values[4] = Float8GetDatum(setting_access_ttl);
 	values[5] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
 	values[6] = Int64GetDatum(state->n);
+	values[7] = TimestampTzGetDatum(looked_at);
 	revocations = worker_query(&number, values, NULL);
 	busy = revocations > 0;
 	state->n += revocations;
@@ -162,7 +173,7 @@ number_new_events(LedgerState *state)
 	worker_query(&advance, &n, NULL);
 	state->low = state->n + 1;
 	if (revocations > 0)
-		send_hint(state);
+		send_hint(state, revocations);
 	return revocations;
 }
 
@@ -171,12 +182,14 @@ number_new_events(LedgerState *state)
  * it the numbering: listeners that sleep in a transaction must not stop revocations.
  */
 static void
-send_hint(const LedgerState *state)
+send_hint(const LedgerState *state, int64 revocations)
 {
 	static bool full = false;
 	bool		was_full = full;
 
 	full = DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage, (Datum) 0)) > NOTIFY_QUEUE_FULL;
+	if (!full && setting_notify_detail && send_details(state, revocations))
+		return;
 	if (!full)
 		Async_Notify("sessauth_revocation", psprintf("{\"g\":\"%s\",\"n\":" INT64_FORMAT "}", state->generation, state->n));
 	else if (!was_full)
@@ -186,13 +199,34 @@ send_hint(const LedgerState *state)
 				 errhint("See pg_notification_queue_usage(), and the oldest xact_start in pg_stat_activity.")));
 }
 
+/* False, with nothing sent, when there are too many to say. */
+static bool
+send_details(const LedgerState *state, int64 revocations)
+{
+	static WorkerQuery query = {
+		"SELECT json_build_object('g', generation, 'n', n, 'k', kind, 'tid', tenant_id, 'uid', user_id, 'sid', session_id,"
+		" 'kid', kid, 'epoch', epoch, 'eid', event_id, 'until', until)::text"
+		" FROM sessauth.revocation_log WHERE generation = $1 AND n > $2 ORDER BY n", 2, {UUIDOID, INT8OID}
+	};
+	Datum		values[2];
+
+	if (revocations > DETAILS_PER_ROUND)
+		return false;
+	values[0] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
+	values[1] = Int64GetDatum(state->n - revocations);
+	worker_query(&query, values, NULL);
+	for (int64 i = 0; i < revocations; i++)
+		Async_Notify("sessauth_revocation", row_text(i, 1));
+	return true;
+}
+
 /* A ledger restored from a dump: revocations of its last day may still matter to tokens signed before. */
 static void
 take_over_history(LedgerState *state)
 {
 	static WorkerQuery number = {
 		"INSERT INTO sessauth.revocation_log " LOG_COLUMNS
-		" SELECT $1, $2 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES
+		" SELECT $1, $2 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES ", NULL"
 		" FROM sessauth.event e WHERE e.event_id <= $3 AND e.at > $4 - interval '1 day' AND" SAYABLE,
 		5, {UUIDOID, INT8OID, INT8OID, TIMESTAMPTZOID, FLOAT8OID}
 	};
@@ -207,13 +241,24 @@ take_over_history(LedgerState *state)
 }
 
 void
+numbering_settled(void)
+{
+	looked_at = looking_at;
+}
+
+void
 open_generation(LedgerState *state, const char *why)
 {
 	static WorkerQuery carry = {
 		"WITH old AS (DELETE FROM sessauth.revocation_log RETURNING *)"
 		" INSERT INTO sessauth.revocation_log " LOG_COLUMNS
 		" SELECT $1, row_number() OVER (ORDER BY e.n), e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.epoch,"
-		" e.event_id, e.at, e.until FROM (SELECT *, kind AS revokes FROM old) e WHERE e.until > $2 AND" SAYABLE,
+		" e.event_id, e.at, e.until, e.committed_after FROM (SELECT *, kind AS revokes FROM old) e WHERE e.until > $2 AND" SAYABLE,
+		2, {UUIDOID, TIMESTAMPTZOID}
+	};
+	static WorkerQuery carry_receipts = {
+		"UPDATE sessauth.receipt_state r SET generation = $1, n = (SELECT count(*) FROM (SELECT *, kind AS revokes"
+		"  FROM sessauth.revocation_log) e WHERE e.generation = r.generation AND e.n <= r.n AND e.until > $2 AND" SAYABLE ")",
 		2, {UUIDOID, TIMESTAMPTZOID}
 	};
 	static WorkerQuery turn = {
@@ -226,6 +271,7 @@ open_generation(LedgerState *state, const char *why)
 	row_copy_text(0, 1, state->generation, sizeof(state->generation));
 	values[0] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
 	values[1] = TimestampTzGetDatum(state->now);
+	worker_query(&carry_receipts, values, NULL);
 	state->n = (int64) worker_query(&carry, values, NULL);
 	state->timeline = compat_timeline();
 	values[1] = Int64GetDatum(state->n);

@@ -20,6 +20,7 @@ typedef struct LedgerState
 	TimestampTz now;			/* the ledger's time, read after the snapshot was taken; whole milliseconds */
 	int64		now_ms;			/* the same as unix ms */
 	int64		floor;			/* events up to this id are history only */
+	int64		longest_lease;	/* ms; receipts.c */
 	char	   *seen;			/* snapshot up to which events have been numbered, as text */
 	char	   *snapshot;		/* this transaction's, as text, in the transaction's memory */
 } LedgerState;
@@ -34,6 +35,9 @@ extern bool ledger_state_read(LedgerState *state);
 
 /* Gives numbers to the revocations that have become visible; returns how many. Sends the NOTIFY hint. */
 extern int64 number_new_events(LedgerState *state);
+
+/* Outside: the transaction that looked for new events has committed. */
+extern void numbering_settled(void);
 
 /* A generation in which no number has been used: carries over what still matters. */
 extern void open_generation(LedgerState *state, const char *why);

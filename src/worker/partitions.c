@@ -38,6 +38,7 @@ static bool default_is_small(void);
 static void utility(const char *statement);
 static bool drop_oldest(TimestampTz limit);
 static bool delete_from_default(TimestampTz limit);
+static bool delete_arrivals(TimestampTz limit);
 
 UpkeepResult
 partitions_make(void)
@@ -114,7 +115,7 @@ partitions_remove(void)
 	if (worker_tx_begin_upkeep(UPKEEP_LOCK_TIMEOUT_MS) != WORKER_TX_OPEN)
 		return UPKEEP_LATER;
 	limit = ledger_now() - setting_history_retention * USECS_PER_DAY;
-	more = upkeep_allowed() && (delete_from_default(limit) || drop_oldest(limit));
+	more = upkeep_allowed() && (delete_from_default(limit) || drop_oldest(limit) || delete_arrivals(limit));
 	worker_tx_commit();
 	return more ? UPKEEP_MORE : UPKEEP_DONE;
 }
@@ -155,6 +156,19 @@ delete_from_default(TimestampTz limit)
 		"DELETE FROM sessauth.event_default WHERE event_id = ANY (ARRAY(SELECT e.event_id"
 		" FROM (SELECT event_id, at, xid FROM sessauth.event_default ORDER BY event_id LIMIT $2) e"
 		" WHERE e.at < $1 AND NOT" UNREAD "))", 2, {TIMESTAMPTZOID, INT4OID}
+	};
+	Datum		values[2] = {TimestampTzGetDatum(limit), Int32GetDatum(ROWS_PER_STEP)};
+
+	return worker_query(&query, values, NULL) == ROWS_PER_STEP;
+}
+
+/* What is told of them goes with the events. */
+static bool
+delete_arrivals(TimestampTz limit)
+{
+	static WorkerQuery query = {
+		"DELETE FROM sessauth.arrival WHERE event_id = ANY (ARRAY(SELECT event_id FROM sessauth.arrival"
+		" WHERE committed_after < $1 ORDER BY committed_after LIMIT $2))", 2, {TIMESTAMPTZOID, INT4OID}
 	};
 	Datum		values[2] = {TimestampTzGetDatum(limit), Int32GetDatum(ROWS_PER_STEP)};
 

@@ -161,6 +161,7 @@ claim(Mirror *mirror, const LedgerState *state, bool drop_stream)
 	SaField		argv[13];
 	bool		foreign = mirror->found && strcmp(mirror->found_owner, state->ledger_id) != 0;
 
+	receipts_hold(mirror);
 	if (!mirror->lost)
 		keys_sync(mirror, state);
 	mirror->n = state->low - 1;
@@ -310,6 +311,7 @@ plan_beat(Mirror *mirror, const LedgerState *state)
 		char	   *line = palloc(SA_LINE_SIZE);
 		size_t		len;
 
+		receipts_answering(mirror, state, pending);
 		strlcpy(answer.nonce, pending->nonce.nonce, sizeof(answer.nonce));
 		strlcpy(answer.g, mirror->generation, sizeof(answer.g));
 		len = sa_answer_write(mirror_link_key, answers, pending->node, &answer, line);
@@ -363,6 +365,7 @@ publish_done(Mirror *mirror, TimestampTz now)
 	mirror->behind -= mirror->next_n - mirror->n;
 	mirror->n = mirror->next_n;
 	strlcpy(mirror->tail, mirror->next_tail, sizeof(mirror->tail));
+	receipts_published();
 	if (mirror->beating)
 	{
 		nonces_answered(mirror);

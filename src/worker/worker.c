@@ -110,7 +110,7 @@ sessauth_worker_main(Datum arg)
 
 		mirrors_advance(now);
 		if (now >= next_round || (woken && (result == ROUND_DORMANT || result == ROUND_OTHER_VERSION)) ||
-			(result == ROUND_DONE && ((woken && now >= earliest_round) || mirrors_need_transaction())))
+			(result == ROUND_DONE && ((woken && now >= earliest_round) || mirrors_need_transaction() || now >= receipts_next_event())))
 		{
 			woken = false;
 			result = run_round();
@@ -126,7 +126,7 @@ sessauth_worker_main(Datum arg)
 			upkeep(GetCurrentTimestamp());
 		mirrors_show();
 		if (result == ROUND_DONE)
-			next = Min(woken ? earliest_round : DT_NOEND, upkeep_next_event());
+			next = Min(woken ? earliest_round : DT_NOEND, Min(upkeep_next_event(), receipts_next_event()));
 		woken |= wait_for_something(Min(Min(next, next_round), mirrors_next_event(now)));
 	}
 
@@ -246,7 +246,10 @@ run_round(void)
 		settings_changed = guarded(raise_access_ttl, "raise the lifetime of access tokens") != ROUND_DONE;
 	extension_seen = result == ROUND_DONE;
 	if (result != ROUND_DONE)
+	{
 		mirrors_discard();
+		receipts_settle(false);
+	}
 	return result;
 }
 
@@ -321,12 +324,16 @@ transaction(void)
 			raise_clock();
 		numbered = number_new_events(&state);
 		find_low(&state);
+		receipts_begin(&state);
 		mirrors_load(&state);
 		mirrors_plan(&state);
+		receipts_decide(&state, numbered > 0);
 	}
 	else
 		result = ROUND_DORMANT;
 	worker_tx_commit();
+	receipts_settle(true);
+	numbering_settled();
 
 	for (int i = 0; i < mirror_count; i++)
 		mirrors[i]->storing = false;

@@ -17,6 +17,7 @@
  * upkeep.c			when which slow duty is done; partitions.c: those of the history
  * reconcile.c		these keys compared with the ledger, and repaired; compare.c is the comparison of a
  *					slice, found_keys.c reads what the mirror says
+ * receipts.c		when everybody knows of a revocation
  * worker_tx.c		a transaction, and statements in it
  */
 #ifndef SESSAUTH_WORKER_WORKER_H
@@ -72,6 +73,15 @@ typedef struct PendingNonce
 	SaNonce		nonce;
 } PendingNonce;
 
+/* Until when a node may decide without what is above n: an answer up to n was on its way to it. See receipts.c. */
+typedef struct Lease
+{
+	int64		n;
+	int64		until;			/* ms of clock_boot() */
+} Lease;
+
+#define LEASES_PER_NODE 16
+
 /* A node as this worker life knows it. */
 typedef struct KnownNode
 {
@@ -81,6 +91,11 @@ typedef struct KnownNode
 	TimestampTz seen_at;		/* when its last new nonce was read */
 	bool		present;		/* mark of the current reading */
 	bool		leaving;		/* silent for too long: the next beat removes its entry */
+	char		generation[SA_UUID_SIZE];	/* of the number that it has acknowledged */
+	int64		acknowledged;
+	int			lease_count;
+	Lease		leases[LEASES_PER_NODE];	/* ascending by n; n says nothing in a later generation than lease_generation */
+	char		lease_generation[SA_UUID_SIZE];
 } KnownNode;
 
 typedef struct Mirror
@@ -149,6 +164,8 @@ typedef struct Mirror
 	int			pending_count;
 	int			pending_size;
 	HTAB	   *nodes;
+	int64		hold_until;		/* ms of clock_boot(): so long others' leases may be out here */
+	int64		known_n;		/* what all its nodes know, as stored; see receipts.c */
 
 	/* keys; see feed.h */
 	MemoryContext cursors;		/* holds what "feed" and "ahead" point to */
@@ -246,6 +263,29 @@ extern void reconcile_tally(Mirror *mirror, const char *counts);
 extern void nonces_ask(Mirror *mirror);
 extern void nonces_take(Mirror *mirror, const redisReply *reply, TimestampTz now);
 extern void nonces_answered(Mirror *mirror);
+
+/* ---- receipts.c ---- */
+
+/* Inside the transaction: before mirrors_load, after mirrors_plan. */
+extern void receipts_begin(const LedgerState *state);
+extern void receipts_decide(const LedgerState *state, bool busy);
+
+/* Outside: the transaction has committed, or not. */
+extern void receipts_settle(bool committed);
+
+/* When there must be another transaction, to decide what is left. */
+extern TimestampTz receipts_next_event(void);
+
+/* An answer up to number n of the generation is being planned; nodes must not be forgotten while receipts_lease_is_out. */
+extern void receipts_answering(Mirror *mirror, const LedgerState *state, const PendingNonce *pending);
+extern void receipts_acknowledged(KnownNode *node, const SaNonce *nonce);
+extern bool receipts_lease_is_out(KnownNode *node);
+
+/* The mirror has what it had been sent. */
+extern void receipts_published(void);
+
+/* From now on for the length of the longest lease nothing is confirmed: at this mirror, or (NULL) anywhere. */
+extern void receipts_hold(Mirror *mirror);
 
 /* ---- status.c ---- */
 extern void status_mirror(const Mirror *mirror, const char *state, const char *error, const char *warning);

@@ -8,9 +8,9 @@ SELECT no_plan();
 SELECT is(extversion, sessauth.library_version(), 'library and SQL are of one version') FROM pg_extension WHERE extname = 'sessauth';
 
 SELECT policies_are('sessauth', t, ARRAY['readers'], format('%s has one policy', t))
-	FROM unnest(ARRAY['tenant', 'tenant_user', 'session', 'event', 'signing_key', 'mirror', 'mirror_state']) t;
+	FROM unnest(ARRAY['tenant', 'tenant_user', 'session', 'event', 'signing_key', 'mirror', 'mirror_state', 'arrival']) t;
 SELECT policies_are('sessauth', t, '{}'::name[], format('%s has no policy: nobody but the owner sees it', t))
-	FROM unnest(ARRAY['secret', 'access', 'ledger_state', 'revocation_log', 'erasure']) t;
+	FROM unnest(ARRAY['secret', 'access', 'ledger_state', 'revocation_log', 'erasure', 'receipt_state']) t;
 SELECT ok('security_invoker=true' = ANY (reloptions), format('view %s is an invoker', oid::regclass))
 	FROM pg_class WHERE relnamespace = 'sessauth'::regnamespace AND relkind = 'v' ORDER BY relname;
 SELECT is('security_barrier=true' = ANY (reloptions), relname NOT IN ('history', 'revocations'),
@@ -52,11 +52,12 @@ CREATE TEMP TABLE matrix (access text, functions text[]);
 INSERT INTO matrix VALUES
 	('service', ARRAY['issue_session', 'refresh_session', 'verify', 'introspect', 'logout', 'list_sessions', 'jwks',
 		'authenticate', 'current_tenant', 'current_user_id', 'current_session_id',
-		'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant', 'block_user', 'unblock_user']),
-	('node', ARRAY['verify', 'introspect', 'jwks', 'link_key', 'authenticate', 'current_tenant', 'current_user_id', 'current_session_id']),
+		'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant', 'block_user', 'unblock_user',
+		'receipt', 'await_receipt', 'revocations_since']),
+	('node', ARRAY['revocations_since', 'verify', 'introspect', 'jwks', 'link_key', 'authenticate', 'current_tenant', 'current_user_id', 'current_session_id']),
 	('admin', ARRAY['jwks', 'list_sessions', 'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant',
-		'block_user', 'unblock_user', 'reads_all', 'reads_tenants', 'session_state']),
-	('auditor', ARRAY['jwks', 'reads_all', 'reads_tenants', 'session_state', 'mirror_status', 'node_status', 'status']);
+		'block_user', 'unblock_user', 'reads_all', 'reads_tenants', 'session_state', 'receipt', 'await_receipt', 'revocations_since']),
+	('auditor', ARRAY['jwks', 'reads_all', 'reads_tenants', 'session_state', 'mirror_status', 'node_status', 'status', 'receipt', 'await_receipt', 'revocations_since']);
 SELECT bag_eq(
 	format($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'sessauth'::regnamespace AND has_function_privilege('tap_%s', oid, 'EXECUTE')$$, access),
 	format('SELECT unnest(%L::text[])', functions),
@@ -87,7 +88,7 @@ SELECT is(tgenabled, 'A'::"char", format('trigger %s of %s fires always', tgname
 -- a dump carries the data and nothing that belongs to this cluster
 SELECT bag_eq(
 	$$SELECT c.relname::text FROM pg_extension e, unnest(e.extconfig) t JOIN pg_class c ON c.oid = t WHERE extname = 'sessauth'$$,
-	ARRAY['epoch_seq', 'event_seq', 'tenant', 'tenant_user', 'session', 'event', 'event_default', 'erasure', 'signing_key', 'secret', 'access', 'mirror'],
+	ARRAY['epoch_seq', 'event_seq', 'tenant', 'tenant_user', 'session', 'event', 'event_default', 'erasure', 'signing_key', 'secret', 'access', 'mirror', 'arrival'],
 	'the tables and sequences of the data are registered for dump');
 
 SELECT * FROM finish();

@@ -15,7 +15,7 @@ my %helpers  = read_table('helpers');
 my ($internal) = $document =~ /^Internal, (.*?)\n\n/ms;
 my %internal = map { $_ => 1 } (($internal // '') . ' ') =~ /`(\w+)`/g;
 
-my $ledger = new_ledger('matrix', config => "max_connections = 40\n");
+my $ledger = new_ledger('matrix', config => "max_connections = 40\nsessauth.max_lease = 100ms\n");
 my $dba = $ledger->dbh;
 for my $tenant ('acme', 'other')
 {

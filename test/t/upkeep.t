@@ -143,6 +143,8 @@ old_month('event_2019_07', '2019-07-01Z', '2019-08-01Z', 10);
 $dba->do(q{INSERT INTO sessauth.event (at, kind, xid, event_id) SELECT '2018-01-01', 'user_changed', '3', -nextval('sessauth.event_seq') FROM generate_series(1, 1200)});
 poll_until('the old month to go', sub { !exists_table('event_2019_07') });
 poll_until('old rows of the default partition to go', sub { value($dba, 'SELECT count(*) FROM sessauth.event_default') == 0 });
+$dba->do(q{INSERT INTO sessauth.arrival (event_id, committed_after, confirmed_at) SELECT -i, '2018-01-01', '2018-01-01' FROM generate_series(1, 1200) i});
+poll_until('what is told of old revocations to go', sub { !value($dba, 'SELECT 1 FROM sessauth.arrival WHERE event_id < 0 LIMIT 1') });
 pass('what is older than sessauth.history_retention goes, month by month and row by row');
 is(value($dba, 'SELECT count(*) FROM sessauth.event_kept'), 10, 'what is younger stays');
 

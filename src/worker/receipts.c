@@ -1,0 +1,409 @@
+/*
+ * receipts.c
+ *		When does every node know of a revocation?
+ *
+ * What must never happen is a receipt that is early: number n is stored as known at a mirror while some
+ * node may still accept a token that n revokes. One that is late, or that never comes, does no harm.
+ *
+ * A node accepts such a token only while it may decide alone, without having applied n. It got that right by an answer to its
+ * nonce, and has it until max_staleness after it wrote the nonce, which was before the worker read it. So n is known at a mirror
+ * when each node that was ever answered there
+ *
+ *	has acknowledged n	an authentic nonce says that it has applied n of this generation without a hole; or
+ *	is fenced			max_staleness has passed since the last answer that was planned for it and lacks n. Later answers
+ *						oblige it to apply n first, so one that answers but is stuck holds up nothing for ever.
+ *
+ * Both hold for every lower number as well, so one number for each mirror says it all. Where a crash or a race can fall:
+ *
+ *	- A number is decided in a transaction whose snapshot contains it (it is at most state->n). Every answer
+ *	  planned from then on contains it, also for nodes that come later; those still on their way were counted when they
+ *	  were planned, whether or not they arrived.
+ *	- The transaction fails: nothing is stored, and what memory has noted makes us later, not earlier.
+ *	- The worker ends, anyhow, anywhere: its successor knows no node, and decides nothing until the longest lease is over that may
+ *	  have been given before its start. How long that is was stored before the first such lease was given.
+ *	- Redis forgets the nodes, or somebody deletes their entries: we remember those that we have answered until their leases are over.
+ *	- A mirror is claimed, from nobody or from another owner: whoever wrote there before may have given leases;
+ *	  likewise one that is removed leaves leases behind, and then nothing is decided anywhere.
+ *	- A new generation: what is stored is carried over with the entries (numbering.c), answers of before lack everything of it, and
+ *	  acknowledgements of another generation say nothing.
+ *	- Somebody replays an old nonce: it acknowledges less than the node has already.
+ *	- Clocks are stepped: all of it is measured by CLOCK_BOOTTIME, with a margin for one that runs slower than the node's.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+#include "server/clock.h"
+#include "server/settings.h"
+#include "server/shmem.h"
+#include "worker/worker.h"
+#include "worker/worker_tx.h"
+
+#define WITH_MARGIN(ms)		((ms) + (ms) / 64 + 50)
+#define ARRIVALS_PER_ROUND	1000
+#define PACE_MS				50		/* a round that has numbers to give should not be slowed more often */
+#define MARKS_MAX			512
+#define NOTHING				PG_INT64_MAX	/* is held back */
+
+/* Since when all mirrors have everything up to n. */
+typedef struct Mark
+{
+	int64		n;
+	TimestampTz at;
+} Mark;
+
+static Mark marks[MARKS_MAX];
+static int	mark_count = 0;
+static char mark_generation[SA_UUID_SIZE];
+
+static int64 hold_until = -1;	/* ms of clock_boot(), for all mirrors; -1: the process has just begun */
+static int64 longest = 0;		/* ms; no lease that may be out was given for longer */
+static int64 lowered_at = -1;	/* since when sessauth.max_lease has been below the longest lease */
+
+/* What is stored, as this process knows it; read anew when that may be wrong. */
+static bool loaded = false;
+static char generation[SA_UUID_SIZE];
+static int64 known_n;			/* everywhere */
+static bool advanced;			/* by the transaction that is open */
+static bool again = false;		/* there is something left to decide */
+static TimestampTz decided_at = 0;
+
+static int64 now_ms(void);
+static void load(const LedgerState *state);
+static int64 known_at(Mirror *mirror, const LedgerState *state);
+static int64 held_back_from(KnownNode *node, const LedgerState *state);
+static void drop_over(KnownNode *node, int64 now);
+static void store(const char *mirror, const LedgerState *state, int64 n);
+static void record_arrivals(const LedgerState *state, int64 upto);
+static void show_unsettled(bool unsettled);
+
+void
+receipts_begin(const LedgerState *state)
+{
+	static WorkerQuery query = {"UPDATE sessauth.ledger_state SET longest_lease = $1", 1, {INT8OID}};
+	Datum		value = Int64GetDatum(setting_max_lease);
+	int64		now = now_ms();
+
+	longest = Max(setting_max_lease, state->longest_lease);
+	if (hold_until < 0)
+		receipts_hold(NULL);
+	if (setting_max_lease >= state->longest_lease)
+		lowered_at = -1;
+	else if (lowered_at < 0)
+		lowered_at = now;
+	if (setting_max_lease > state->longest_lease ||
+		(lowered_at >= 0 && now - lowered_at >= WITH_MARGIN(state->longest_lease)))
+		worker_query(&query, &value, NULL);
+}
+
+void
+receipts_decide(const LedgerState *state, bool busy)
+{
+	bool		settled = now_ms() >= hold_until;
+	bool		all_settled = settled;
+	int64		everywhere = state->n;
+
+	advanced = false;
+	again = busy && !TimestampDifferenceExceeds(decided_at, GetCurrentTimestamp(), PACE_MS);
+	if (again)
+		return;
+	decided_at = GetCurrentTimestamp();
+	load(state);
+	for (int i = 0; i < mirror_count; i++)
+	{
+		Mirror	   *mirror = mirrors[i];
+
+		if (!settled || now_ms() < mirror->hold_until)
+			all_settled = false;
+		else if (mirror->known_n < state->n)
+		{
+			int64		n = known_at(mirror, state);
+
+			if (n > mirror->known_n)
+			{
+				store(mirror->name, state, n);
+				mirror->known_n = n;
+			}
+		}
+		everywhere = Min(everywhere, mirror->known_n);
+	}
+	if (settled && everywhere > known_n)
+	{
+		again = everywhere > known_n + ARRIVALS_PER_ROUND;
+		everywhere = Min(everywhere, known_n + ARRIVALS_PER_ROUND);
+		record_arrivals(state, everywhere);
+		store("", state, everywhere);
+		known_n = everywhere;
+		advanced = true;
+	}
+	show_unsettled(!all_settled);
+}
+
+TimestampTz
+receipts_next_event(void)
+{
+	return again ? TimestampTzPlusMilliseconds(decided_at, PACE_MS + 1) : DT_NOEND;
+}
+
+void
+receipts_settle(bool committed)
+{
+	if (!committed)
+		loaded = false;
+	else if (advanced)
+		ConditionVariableBroadcast(&shared->receipts);
+	advanced = false;
+}
+
+void
+receipts_hold(Mirror *mirror)
+{
+	if (mirror)
+		mirror->hold_until = now_ms() + WITH_MARGIN(longest);
+	else
+		hold_until = now_ms() + WITH_MARGIN(longest);
+}
+
+void
+receipts_acknowledged(KnownNode *node, const SaNonce *nonce)
+{
+	if (strcmp(node->generation, nonce->g) != 0)
+	{
+		strlcpy(node->generation, nonce->g, sizeof(node->generation));
+		node->acknowledged = nonce->n;
+	}
+	node->acknowledged = Max(node->acknowledged, nonce->n);
+}
+
+void
+receipts_answering(Mirror *mirror, const LedgerState *state, const PendingNonce *pending)
+{
+	KnownNode  *node = hash_search(mirror->nodes, pending->node, HASH_FIND, NULL);
+	int64		now = now_ms();
+	int64		until = now + WITH_MARGIN(pending->nonce.max_staleness);
+	Lease	   *last;
+
+	if (node == NULL)
+		elog(ERROR, "sessauth: a node that is to be answered has been forgotten");
+	drop_over(node, now);
+
+	/* Answers of another generation lack all of this one. */
+	if (strcmp(node->lease_generation, state->generation) != 0)
+	{
+		for (int i = 0; i < node->lease_count; i++)
+		{
+			node->leases[0].until = Max(node->leases[0].until, node->leases[i].until);
+			node->leases[0].n = 0;
+		}
+		node->lease_count = Min(node->lease_count, 1);
+		strlcpy(node->lease_generation, state->generation, sizeof(node->lease_generation));
+	}
+
+	/* Two neighbours become one that lacks as much as either of them, for as long as both. */
+	if (node->lease_count == LEASES_PER_NODE)
+	{
+		for (int i = 0; i < LEASES_PER_NODE / 2; i++)
+		{
+			node->leases[i].n = node->leases[2 * i].n;
+			node->leases[i].until = Max(node->leases[2 * i].until, node->leases[2 * i + 1].until);
+		}
+		node->lease_count = LEASES_PER_NODE / 2;
+	}
+	last = node->lease_count > 0 ? &node->leases[node->lease_count - 1] : NULL;
+	if (last && last->n >= state->n)
+	{
+		last->n = state->n;
+		last->until = Max(last->until, until);
+	}
+	else
+		node->leases[node->lease_count++] = (Lease) {state->n, until};
+}
+
+bool
+receipts_lease_is_out(KnownNode *node)
+{
+	drop_over(node, now_ms());
+	return node->lease_count > 0;
+}
+
+/* A mirror that is behind all others, or of another generation, has nothing to add. */
+void
+receipts_published(void)
+{
+	int64		n = PG_INT64_MAX;
+
+	for (int i = 0; i < mirror_count; i++)
+	{
+		if (strcmp(mirrors[i]->generation, mirrors[0]->generation) != 0)
+			return;
+		n = Min(n, mirrors[i]->n);
+	}
+	if (strcmp(mark_generation, mirrors[0]->generation) != 0)
+	{
+		strlcpy(mark_generation, mirrors[0]->generation, sizeof(mark_generation));
+		mark_count = 0;
+	}
+	if (mark_count > 0 && marks[mark_count - 1].n >= n)
+		return;
+	if (mark_count == MARKS_MAX)
+	{
+		for (int i = 0; i < MARKS_MAX / 2; i++)
+			marks[i] = marks[2 * i + 1];
+		mark_count = MARKS_MAX / 2;
+	}
+	marks[mark_count++] = (Mark) {n, ledger_now()};
+}
+
+static int64
+now_ms(void)
+{
+	return clock_boot() / 1000;
+}
+
+static void
+load(const LedgerState *state)
+{
+	static WorkerQuery query = {
+		"SELECT mirror, n FROM sessauth.receipt_state WHERE generation = $1", 1, {UUIDOID}
+	};
+	Datum		value;
+	uint64		count;
+
+	for (int i = 0; i < mirror_count; i++)
+		loaded = loaded && mirrors[i]->known_n >= 0;
+	if (loaded && strcmp(generation, state->generation) == 0)
+		return;
+	value = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
+	count = worker_query(&query, &value, NULL);
+	known_n = 0;
+	for (int i = 0; i < mirror_count; i++)
+		mirrors[i]->known_n = 0;
+	for (uint64 row = 0; row < count; row++)
+	{
+		char	   *name = row_text(row, 1);
+
+		if (name[0] == '\0')
+			known_n = row_int8(row, 2);
+		for (int i = 0; i < mirror_count; i++)
+			if (strcmp(mirrors[i]->name, name) == 0)
+				mirrors[i]->known_n = row_int8(row, 2);
+	}
+	strlcpy(generation, state->generation, sizeof(generation));
+	loaded = true;
+}
+
+static int64
+known_at(Mirror *mirror, const LedgerState *state)
+{
+	HASH_SEQ_STATUS seq;
+	KnownNode  *node;
+	int64		n = state->n;
+
+	hash_seq_init(&seq, mirror->nodes);
+	while ((node = hash_seq_search(&seq)) != NULL)
+		n = Min(n, held_back_from(node, state));
+	return n;
+}
+
+/* The highest number that this node does not hold back. */
+static int64
+held_back_from(KnownNode *node, const LedgerState *state)
+{
+	int64		acknowledged = strcmp(node->generation, state->generation) == 0 ? node->acknowledged : 0;
+
+	drop_over(node, now_ms());
+	if (node->lease_count == 0)
+		return NOTHING;
+	if (strcmp(node->lease_generation, state->generation) != 0)
+		return acknowledged;
+	return Max(acknowledged, node->leases[0].n);
+}
+
+/* Max_staleness may differ from nonce to nonce: what lacks least need not be over last. */
+static void
+drop_over(KnownNode *node, int64 now)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < node->lease_count; i++)
+		if (node->leases[i].until > now)
+			node->leases[kept++] = node->leases[i];
+	node->lease_count = kept;
+}
+
+static void
+store(const char *mirror, const LedgerState *state, int64 n)
+{
+	static WorkerQuery query = {
+		"INSERT INTO sessauth.receipt_state (mirror, generation, n) VALUES ($1, $2, $3)"
+		" ON CONFLICT (mirror) DO UPDATE SET generation = excluded.generation, n = excluded.n", 3, {TEXTOID, UUIDOID, INT8OID}
+	};
+	Datum		values[3];
+
+	values[0] = CStringGetTextDatum(mirror);
+	values[1] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
+	values[2] = Int64GetDatum(n);
+	worker_query(&query, values, NULL);
+}
+
+/* For those who look later: when it had reached the mirrors, and when the nodes. */
+static void
+record_arrivals(const LedgerState *state, int64 upto)
+{
+	static WorkerQuery query = {
+		"INSERT INTO sessauth.arrival (event_id, tenant_id, committed_after, published_at, confirmed_at)"
+		" SELECT l.event_id, nullif(l.tenant_id, ''), l.committed_after,"
+		"  (SELECT min(m.at) FROM unnest($4, $5) m(n, at) WHERE m.n >= l.n), $6"
+		" FROM sessauth.revocation_log l WHERE l.generation = $1 AND l.n > $2 AND l.n <= $3 AND l.committed_after IS NOT NULL"
+		" ON CONFLICT DO NOTHING", 6, {UUIDOID, INT8OID, INT8OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID}
+	};
+	Datum		numbers[MARKS_MAX];
+	Datum		times[MARKS_MAX];
+	Datum		values[6];
+	int			count = strcmp(mark_generation, state->generation) == 0 ? mark_count : 0;
+	int			done = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		numbers[i] = Int64GetDatum(marks[i].n);
+		times[i] = TimestampTzGetDatum(marks[i].at);
+		if (marks[i].n <= upto)
+			done = i + 1;
+	}
+	values[0] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
+	values[1] = Int64GetDatum(known_n);
+	values[2] = Int64GetDatum(upto);
+	values[3] = PointerGetDatum(construct_array(numbers, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[4] = PointerGetDatum(construct_array(times, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[5] = TimestampTzGetDatum(ledger_now());
+	worker_query(&query, values, NULL);
+
+	/* Should this transaction fail, the times of what it had will be missing, no more. */
+	if (done > 1)
+	{
+		memmove(marks, marks + done - 1, sizeof(Mark) * (mark_count - done + 1));
+		mark_count -= done - 1;
+	}
+}
+
+static void
+show_unsettled(bool unsettled)
+{
+	static bool shown = false;
+	static bool first = true;
+
+	if (!first && shown == unsettled)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SLOTS_MAX; i++)
+		if (shared->slots[i].database == MyDatabaseId)
+			shared->slots[i].unsettled = unsettled;
+	LWLockRelease(shared->lock);
+	shown = unsettled;
+	first = false;
+}
