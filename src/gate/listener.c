@@ -1,17 +1,16 @@
 /*
  * listener.c
- *		The gate's listening socket, and how many connections it lets in.
+ *		Listening sockets, TCP and unix, and how many connections they let in.
  *
  * Clients must not be able to take the last descriptor: the library needs some to
- * reach Redis and PostgreSQL again, and without them the lease would run out. evhttp does not say when a connection
- * has ended, so connections are not counted. Instead: a new descriptor is always the lowest free one, so when
+ * reach Redis and PostgreSQL again, and without them the lease would run out. A new descriptor is always the lowest free one, so when
  * that number comes near the limit, so many are in use. Then the gate stops accepting for a moment, and the kernel keeps
  * the newcomers in the backlog.
  */
 #include "gate/listener.h"
 
+#include <ctype.h>
 #include <errno.h>
-#include <event2/bufferevent.h>
 #include <event2/listener.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -22,172 +21,310 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define BACKLOG			1024
-#define RESERVED		32		/* descriptors for Redis, PostgreSQL and files */
-#define CONNECTIONS_MAX	65536	/* however high the limit is */
-#define PAUSE_MS		100
+#define RESERVED		32		/* descriptors for Redis, PostgreSQL, files and the loops */
+#define LOOK_MS			100		/* for room, and after an error */
 
 struct Listener
 {
-	struct evconnlistener *socket;
-	struct event *pause;
+	int			fd;
 	int			highest;		/* descriptor that a client may get */
+	char		path[108];		/* of a unix socket */
+	dev_t		device;			/* which is ours only while it is this one */
+	ino_t		inode;
 };
 
-static int descriptor_limit(void);
+struct Acceptor
+{
+	int			count;
+	Listener   *const *listeners;
+	struct evconnlistener *sockets[LISTEN_MAX];
+	struct evhttp_bound_socket *bound[LISTEN_MAX];
+	struct evhttp *http;
+	Connections *connections;
+	struct event *next_turn;
+	struct event *look;
+};
+
+static bool listen_tcp(Listener *listener, const ListenAddress *address, const char *what);
+static bool listen_unix(Listener *listener, const ListenAddress *address, const char *what);
+static bool is_stale(const struct sockaddr_un *address);
+static int descriptor_limit(int wanted);
 static struct bufferevent *on_accept(struct event_base *base, void *arg);
 static void on_accept_error(struct evconnlistener *socket, void *arg);
-static void on_error_over(evutil_socket_t fd, short what, void *arg);
-static void on_pause_over(evutil_socket_t fd, short what, void *arg);
+static void on_turn(evutil_socket_t fd, short what, void *arg);
 static bool crowded(const Listener *listener);
-static void pause_accepting(Listener *listener);
-static void say_where(evutil_socket_t fd, const char *host);
+
+bool
+listen_address_parse(const char *text, size_t len, ListenAddress *out)
+{
+	const char *colon = memrchr(text, ':', len);
+	size_t		host_len;
+	long		port = 0;
+
+	memset(out, 0, sizeof(*out));
+	if (len > 6 && strncmp(text, "unix:/", 6) == 0)
+	{
+		if (len - 5 >= sizeof(out->path))
+			return false;
+		memcpy(out->path, text + 5, len - 5);
+		return true;
+	}
+	if (colon == NULL || colon == text || colon + 1 == text + len || text + len - colon > 6)
+		return false;
+	for (const char *c = colon + 1; c < text + len; c++)
+	{
+		if (!isdigit((unsigned char) *c))
+			return false;
+		port = port * 10 + (*c - '0');
+	}
+	host_len = (size_t) (colon - text);
+	if (text[0] == '[' && text[host_len - 1] == ']')
+	{
+		text++;
+		host_len -= 2;
+	}
+	if (host_len == 0 || host_len >= sizeof(out->host) || port > 65535)
+		return false;
+	memcpy(out->host, text, host_len);
+	out->port = (int) port;
+	return true;
+}
 
 Listener *
-listener_open(struct event_base *base, struct evhttp *http, const char *host, int port)
+listener_open(const ListenAddress *address, const char *what, int max_connections)
 {
 	Listener   *listener = calloc(1, sizeof(*listener));
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-	struct addrinfo *address = NULL;
-	char		service[16];
-	int			rc;
+	bool		listens;
 
-	snprintf(service, sizeof(service), "%d", port);
-	rc = getaddrinfo(host, service, &hints, &address);
-	if (rc != 0)
-	{
-		fprintf(stderr, "sessauth-gate: could not listen on %s: %s\n", host, gai_strerror(rc));
-		free(listener);
+	if (listener == NULL)
 		return NULL;
-	}
-	if (listener)
+	listener->fd = -1;
+	listener->highest = descriptor_limit(max_connections + RESERVED) - RESERVED;
+	listens = address->host[0] != '\0' ? listen_tcp(listener, address, what) : listen_unix(listener, address, what);
+	if (!listens)
 	{
-		listener->highest = descriptor_limit() - RESERVED;
-		listener->pause = evtimer_new(base, on_pause_over, listener);
-		listener->socket = evconnlistener_new_bind(base, NULL, NULL,
-												   LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE,
-												   BACKLOG, address->ai_addr, (int) address->ai_addrlen);
-	}
-	if (listener == NULL || listener->pause == NULL || listener->socket == NULL)
-		fprintf(stderr, "sessauth-gate: could not listen on %s port %d: %s\n", host, port, strerror(errno));
-	freeaddrinfo(address);
-	if (listener == NULL || listener->pause == NULL || listener->socket == NULL ||
-		evhttp_bind_listener(http, listener->socket) == NULL)
-	{
-		if (listener && listener->socket)
-			evconnlistener_free(listener->socket);
 		listener_free(listener);
 		return NULL;
 	}
-	evconnlistener_set_error_cb(listener->socket, on_accept_error);
-	evhttp_set_bevcb(http, on_accept, listener);
-	say_where(evconnlistener_get_fd(listener->socket), host);
 	return listener;
+}
+
+void
+listener_stop(Listener *listener)
+{
+	(void) shutdown(listener->fd, SHUT_RDWR);
 }
 
 void
 listener_free(Listener *listener)
 {
+	struct stat st;
+
 	if (listener == NULL)
 		return;
-	if (listener->pause)
-		event_free(listener->pause);
+	if (listener->inode != 0 && stat(listener->path, &st) == 0 && st.st_ino == listener->inode && st.st_dev == listener->device)
+		(void) unlink(listener->path);
+	if (listener->fd >= 0)
+		close(listener->fd);
 	free(listener);
 }
 
-/* Raises the soft limit as far as it may go; returns what holds then. */
+Acceptor *
+acceptor_new(Listener *const *listeners, int count, struct event_base *base, struct evhttp *http, Connections *connections)
+{
+	Acceptor   *acceptor = calloc(1, sizeof(*acceptor));
+	struct timeval tv = {0, LOOK_MS * 1000};
+	bool		ok;
+
+	if (acceptor == NULL)
+		return NULL;
+	acceptor->listeners = listeners;
+	acceptor->http = http;
+	acceptor->connections = connections;
+	acceptor->next_turn = evtimer_new(base, on_turn, acceptor);
+	acceptor->look = event_new(base, -1, EV_PERSIST, on_turn, acceptor);
+	ok = acceptor->next_turn && acceptor->look && event_add(acceptor->look, &tv) == 0;
+	for (int i = 0; i < count && ok; i++)
+	{
+		acceptor->sockets[i] = evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, listeners[i]->fd);
+		if (acceptor->sockets[i])
+			acceptor->bound[i] = evhttp_bind_listener(http, acceptor->sockets[i]);
+		acceptor->count++;
+		ok = acceptor->bound[i] != NULL;
+		if (ok)
+			evconnlistener_set_error_cb(acceptor->sockets[i], on_accept_error);
+	}
+	if (!ok)
+	{
+		acceptor_free(acceptor);
+		return NULL;
+	}
+	evhttp_set_bevcb(http, on_accept, acceptor);
+	return acceptor;
+}
+
+void
+acceptor_free(Acceptor *acceptor)
+{
+	if (acceptor == NULL)
+		return;
+	for (int i = 0; i < acceptor->count; i++)
+	{
+		if (acceptor->bound[i])
+			evhttp_del_accept_socket(acceptor->http, acceptor->bound[i]);
+		else if (acceptor->sockets[i])
+			evconnlistener_free(acceptor->sockets[i]);
+	}
+	if (acceptor->next_turn)
+		event_free(acceptor->next_turn);
+	if (acceptor->look)
+		event_free(acceptor->look);
+	free(acceptor);
+}
+
+static bool
+listen_tcp(Listener *listener, const ListenAddress *address, const char *what)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+	struct addrinfo *found = NULL;
+	struct sockaddr_storage bound;
+	socklen_t	len = sizeof(bound);
+	bool		v6 = strchr(address->host, ':') != NULL;
+	bool		ok;
+	int			on = 1;
+	char		service[16];
+	int			rc;
+
+	snprintf(service, sizeof(service), "%d", address->port);
+	rc = getaddrinfo(address->host, service, &hints, &found);
+	if (rc != 0)
+	{
+		fprintf(stderr, "sessauth-gate: could not listen on %s: %s\n", address->host, gai_strerror(rc));
+		return false;
+	}
+	listener->fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ok = listener->fd >= 0 && setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+		bind(listener->fd, found->ai_addr, found->ai_addrlen) == 0 && listen(listener->fd, BACKLOG) == 0 &&
+		getsockname(listener->fd, (struct sockaddr *) &bound, &len) == 0;
+	freeaddrinfo(found);
+	if (!ok)
+	{
+		fprintf(stderr, "sessauth-gate: could not listen on %s port %d: %s\n", address->host, address->port, strerror(errno));
+		return false;
+	}
+	fprintf(stderr, "sessauth-gate: %slistening on http://%s%s%s:%d\n", what, v6 ? "[" : "", address->host, v6 ? "]" : "",
+			ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &bound)->sin6_port : ((struct sockaddr_in *) &bound)->sin_port));
+	return true;
+}
+
+static bool
+listen_unix(Listener *listener, const ListenAddress *address, const char *what)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	struct stat st;
+
+	memcpy(name.sun_path, address->path, sizeof(name.sun_path));
+	if (is_stale(&name))
+		(void) unlink(name.sun_path);
+	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (listener->fd < 0 || bind(listener->fd, (struct sockaddr *) &name, sizeof(name)) != 0 || listen(listener->fd, BACKLOG) != 0 ||
+		stat(name.sun_path, &st) != 0)
+	{
+		fprintf(stderr, "sessauth-gate: could not listen on %s: %s\n", address->path, strerror(errno));
+		return false;
+	}
+	memcpy(listener->path, address->path, sizeof(listener->path));
+	listener->device = st.st_dev;
+	listener->inode = st.st_ino;
+	fprintf(stderr, "sessauth-gate: %slistening on unix:%s\n", what, address->path);
+	return true;
+}
+
+/* A socket without a listener, which a gate that was killed leaves behind. */
+static bool
+is_stale(const struct sockaddr_un *address)
+{
+	struct stat st;
+	bool		refused;
+	int			fd;
+
+	if (lstat(address->sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return false;
+	refused = connect(fd, (const struct sockaddr *) address, sizeof(*address)) != 0 && errno == ECONNREFUSED;
+	close(fd);
+	return refused;
+}
+
+/* Raises the soft limit as far as is wanted and may be; returns what holds then, at most wanted. */
 static int
-descriptor_limit(void)
+descriptor_limit(int wanted)
 {
 	struct rlimit limit;
-	rlim_t		wanted = CONNECTIONS_MAX + RESERVED;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return 1024;
-	if (limit.rlim_cur < wanted && limit.rlim_cur < limit.rlim_max)
+	if (limit.rlim_cur < (rlim_t) wanted && limit.rlim_cur < limit.rlim_max)
 	{
 		struct rlimit raised = limit;
 
-		raised.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+		raised.rlim_cur = limit.rlim_max < (rlim_t) wanted ? limit.rlim_max : (rlim_t) wanted;
 		if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
 			limit = raised;
 	}
-	return limit.rlim_cur < wanted ? (int) limit.rlim_cur : (int) wanted;
+	return limit.rlim_cur < (rlim_t) wanted ? (int) limit.rlim_cur : wanted;
 }
 
-/* evhttp asks for a bufferevent for each connection it has accepted. */
+/* evhttp asks for a bufferevent for each connection it has accepted. The other loops get their turn before this one takes the next. */
 static struct bufferevent *
 on_accept(struct event_base *base, void *arg)
 {
-	if (crowded(arg))
-		pause_accepting(arg);
-	return bufferevent_socket_new(base, -1, 0);
+	Acceptor   *acceptor = arg;
+	struct timeval tv = {0, 0};
+
+	(void) base;
+	for (int i = 0; i < acceptor->count; i++)
+		evconnlistener_disable(acceptor->sockets[i]);
+	evtimer_add(acceptor->next_turn, &tv);
+	return connections_add(acceptor->connections);
 }
 
 /* Out of descriptors after all, or the client has gone again. Trying at once could be a busy loop. The argument is evhttp's. */
 static void
 on_accept_error(struct evconnlistener *socket, void *arg)
 {
-	struct timeval tv = {0, PAUSE_MS * 1000};
-
 	(void) arg;
-	if (event_base_once(evconnlistener_get_base(socket), -1, EV_TIMEOUT, on_error_over, socket, &tv) == 0)
-		evconnlistener_disable(socket);
+	evconnlistener_disable(socket);
 }
 
+/* Unless it is crowded: then the next look comes soon. */
 static void
-on_error_over(evutil_socket_t fd, short what, void *arg)
+on_turn(evutil_socket_t fd, short what, void *arg)
 {
-	(void) fd;
-	(void) what;
-	evconnlistener_enable(arg);
-}
-
-static void
-on_pause_over(evutil_socket_t fd, short what, void *arg)
-{
-	Listener   *listener = arg;
+	Acceptor   *acceptor = arg;
 
 	(void) fd;
 	(void) what;
-	if (crowded(listener))
-		pause_accepting(listener);
-	else
-		evconnlistener_enable(listener->socket);
+	if (crowded(acceptor->listeners[0]))
+		return;
+	for (int i = 0; i < acceptor->count; i++)
+		evconnlistener_enable(acceptor->sockets[i]);
 }
 
 static bool
 crowded(const Listener *listener)
 {
-	int			fd = fcntl(evconnlistener_get_fd(listener->socket), F_DUPFD_CLOEXEC, 0);
+	int			fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
 
 	if (fd < 0)
 		return true;
 	close(fd);
 	return fd > listener->highest;
-}
-
-static void
-pause_accepting(Listener *listener)
-{
-	struct timeval tv = {0, PAUSE_MS * 1000};
-
-	evconnlistener_disable(listener->socket);
-	evtimer_add(listener->pause, &tv);
-}
-
-static void
-say_where(evutil_socket_t fd, const char *host)
-{
-	struct sockaddr_storage address;
-	socklen_t	len = sizeof(address);
-	bool		v6 = strchr(host, ':') != NULL;
-	int			port = 0;
-
-	if (getsockname(fd, (struct sockaddr *) &address, &len) == 0)
-		port = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &address)->sin6_port :
-					 ((struct sockaddr_in *) &address)->sin_port);
-	fprintf(stderr, "sessauth-gate: listening on http://%s%s%s:%d\n", v6 ? "[" : "", host, v6 ? "]" : "", port);
 }

@@ -1,19 +1,46 @@
 /*
  * listener.h
- *		The gate's listening socket, and how many connections it lets in.
+ *		Listening sockets, TCP and unix, and how many connections they let in.
+ *
+ * A listener is a socket; an acceptor is one loop's share in all of them.
  */
 #ifndef SESSAUTH_GATE_LISTENER_H
 #define SESSAUTH_GATE_LISTENER_H
 
 #include <event2/event.h>
 #include <event2/http.h>
+#include <stdbool.h>
+
+#include "gate/connections.h"
+
+#define LISTEN_MAX	8
+
+/* Where to listen: host and port (0: any free one), or the path of a unix socket. */
+typedef struct ListenAddress
+{
+	char		host[256];		/* empty: unix socket */
+	int			port;
+	char		path[108];
+} ListenAddress;
 
 typedef struct Listener Listener;
+typedef struct Acceptor Acceptor;
 
-/* Listens for http and says where on stderr; port 0: any free one. NULL, and why on stderr, when it cannot. */
-extern Listener *listener_open(struct event_base *base, struct evhttp *http, const char *host, int port);
+/* host:port, [v6]:port or unix:/path. */
+extern bool listen_address_parse(const char *text, size_t len, ListenAddress *out);
 
-/* After evhttp_free, which closes the socket. NULL is fine. */
-extern void listener_free(Listener *listener);
+/*
+ * Listens, and says where on stderr, as "what" (empty, or a word and a space). A socket that nobody listens on any more is replaced. At most
+ * max_connections at a time, in the whole process. NULL, and why on stderr, when it cannot.
+ */
+extern Listener *listener_open(const ListenAddress *address, const char *what, int max_connections);
+extern void listener_stop(Listener *listener);	/* clients are refused from now on, while acceptors may still be there */
+extern void listener_free(Listener *listener);	/* after its acceptors; removes a unix socket. NULL is fine. */
+
+/* Lets this loop take connections, one at a time, so that the loops get about as many each. NULL: no memory. */
+extern Acceptor *acceptor_new(Listener *const *listeners, int count, struct event_base *base, struct evhttp *http, Connections *connections);
+
+/* Takes no more; NULL is fine. The http must still be there. */
+extern void acceptor_free(Acceptor *acceptor);
 
 #endif							/* SESSAUTH_GATE_LISTENER_H */

@@ -13,10 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#define CONNECTIONS_MAX	65536
 
 typedef enum Target
 {
-	LISTEN, REDIS, REDIS_PASSWORD_FILE, PG, MAX_STALENESS, NODE, ISSUER, AUDIENCE, LEEWAY, JWKS, LINK_KEY_FILE
+	LISTEN, ADMIN_LISTEN, REDIS, REDIS_PASSWORD_FILE, PG, MAX_STALENESS, NODE, ISSUER, AUDIENCE, LEEWAY, JWKS, LINK_KEY_FILE,
+	COOKIE, THREADS, MAX_CONNECTIONS, IDLE_TIMEOUT, MAX_REVOCATIONS, MAX_CACHED_TOKENS
 } Target;
 
 static const struct
@@ -25,7 +29,8 @@ static const struct
 	Target		target;
 	const char *what;
 }			flags[] = {
-	{"--listen", LISTEN, "host:port to serve HTTP on (127.0.0.1:8600; port 0: any free one)"},
+	{"--listen", LISTEN, "host:port or unix:/path to serve HTTP on, or several with commas (127.0.0.1:8600; port 0: any free one)"},
+	{"--admin-listen", ADMIN_LISTEN, "the same, one, for /metrics and /revocations (off)"},
 	{"--redis", REDIS, "redis://[user@]host[:port][/db], rediss://... (TLS) or unix:///path; ?prefix=, cacert=, cert=, key="},
 	{"--redis-password-file", REDIS_PASSWORD_FILE, "file with the password, not readable by others"},
 	{"--pg", PG, "conninfo of a PostgreSQL role with access \"node\": gives the keys"},
@@ -36,6 +41,12 @@ static const struct
 	{"--leeway", LEEWAY, "stretches iat and exp (0s)"},
 	{"--jwks", JWKS, "file with the public keys, instead of --pg"},
 	{"--link-key-file", LINK_KEY_FILE, "file with the link key, instead of --pg"},
+	{"--cookie", COOKIE, "name of a cookie with the token, for requests without Authorization: Bearer (none)"},
+	{"--threads", THREADS, "that serve requests (as many as there are cores)"},
+	{"--max-connections", MAX_CONNECTIONS, "of clients; more wait until others have gone (65536, and never more than descriptors)"},
+	{"--idle-timeout", IDLE_TIMEOUT, "how long a connection may be idle, and a request or its answer on their way (30s)"},
+	{"--max-revocations", MAX_REVOCATIONS, "in memory; beyond it the node cannot tell (4000000)"},
+	{"--max-cached-tokens", MAX_CACHED_TOKENS, "verified tokens to remember, 0 or at least 256 (65536)"},
 };
 
 #define FLAG_COUNT (sizeof(flags) / sizeof(flags[0]))
@@ -44,6 +55,9 @@ static void usage(FILE *to);
 static const char *variable_of(const char *flag, char *out, size_t size);
 static bool set(GateOptions *out, size_t i, const char *value);
 static bool parse_listen(GateOptions *out, const char *value);
+static bool parse_cookie_name(const char *value);
+static bool parse_number(const char *value, int64_t min, int64_t max, int64_t *number);
+static int count_of_cores(void);
 static bool parse_duration_ms(const char *value, int64_t *ms);
 
 OptionsResult
@@ -51,7 +65,10 @@ options_read(int argc, char **argv, GateOptions *out)
 {
 	char		name[64];
 
-	*out = (GateOptions) {.listen_host = "127.0.0.1", .listen_port = 8600, .node = SESSAUTH_OPTIONS_INIT};
+	*out = (GateOptions) {
+		.threads = count_of_cores(), .max_connections = CONNECTIONS_MAX, .idle_timeout_s = 30, .node = SESSAUTH_OPTIONS_INIT
+	};
+	(void) parse_listen(out, "127.0.0.1:8600");
 	for (size_t i = 0; i < FLAG_COUNT; i++)
 	{
 		const char *value = getenv(variable_of(flags[i].flag, name, sizeof(name)));
@@ -103,11 +120,14 @@ usage(FILE *to)
 {
 	char		name[64];
 
-	fprintf(to, "sessauth-gate answers GET /auth with 200, 401 or 503 for the bearer token of a request.\n\nUsage: sessauth-gate [options]\n\n");
+	fprintf(to, "sessauth-gate answers /auth with 200, 401 or 503 for the token of a request.\n\nUsage: sessauth-gate [options]\n\n");
 	for (size_t i = 0; i < FLAG_COUNT; i++)
-		fprintf(to, "  %-24s %s\n", flags[i].flag, flags[i].what);
+		fprintf(to, "  %-22s %s\n", flags[i].flag, flags[i].what);
 	fprintf(to, "  --help, --version\n\nEach option is also an environment variable, as --max-staleness is %s.\n"
-			"Endpoints: /auth, /healthz, /readyz, /.well-known/jwks.json. SIGTERM ends it.\n",
+			"Needed: --redis, and --pg or both --jwks and --link-key-file. Durations: 500ms, 5s (or 5), 2min, 1h.\n\n"
+			"Endpoints: /auth, /healthz, /readyz, /.well-known/jwks.json; on --admin-listen /metrics, /revocations?tenant=.\n"
+			"Signals: SIGHUP reads keys and files again; SIGTERM and SIGINT end it when the requests under way have been answered.\n"
+			"Exit status: 0 stopped, 1 could not listen or start, 2 wrong options.\n",
 			variable_of("--max-staleness", name, sizeof(name)));
 }
 
@@ -124,11 +144,43 @@ static bool
 set(GateOptions *out, size_t i, const char *value)
 {
 	int64_t		ms;
+	int64_t		number;
 
 	switch (flags[i].target)
 	{
 		case LISTEN:
 			return parse_listen(out, value);
+		case ADMIN_LISTEN:
+			out->has_admin = listen_address_parse(value, strlen(value), &out->admin_listen);
+			return out->has_admin;
+		case COOKIE:
+			out->cookie = value;
+			return parse_cookie_name(value);
+		case THREADS:
+			if (!parse_number(value, 1, THREADS_MAX, &number))
+				return false;
+			out->threads = (int) number;
+			return true;
+		case MAX_CONNECTIONS:
+			if (!parse_number(value, 1, CONNECTIONS_MAX, &number))
+				return false;
+			out->max_connections = (int) number;
+			return true;
+		case IDLE_TIMEOUT:
+			if (!parse_duration_ms(value, &ms) || ms % 1000 != 0 || ms < 1000 || ms > 3600000)
+				return false;
+			out->idle_timeout_s = (int) (ms / 1000);
+			return true;
+		case MAX_REVOCATIONS:
+			if (!parse_number(value, 1, INT64_C(1) << 32, &number))
+				return false;
+			out->node.max_revocations = (size_t) number;
+			return true;
+		case MAX_CACHED_TOKENS:
+			if (!parse_number(value, 0, INT64_C(1) << 30, &number))
+				return false;
+			out->node.max_cached_tokens = (size_t) number;
+			return true;
 		case REDIS:
 			out->node.redis_url = value;
 			return true;
@@ -164,32 +216,52 @@ set(GateOptions *out, size_t i, const char *value)
 	return false;
 }
 
-/* host:port, [v6]:port */
+/* Replaces what was there: an option wins over its variable as a whole. */
 static bool
 parse_listen(GateOptions *out, const char *value)
 {
-	const char *colon = strrchr(value, ':');
-	size_t		len;
-	char	   *end;
-	long		port;
-
-	if (colon == NULL || colon == value)
-		return false;
-	len = (size_t) (colon - value);
-	if (value[0] == '[' && value[len - 1] == ']')
+	out->listen_count = 0;
+	for (;;)
 	{
-		value++;
-		len -= 2;
+		size_t		len = strcspn(value, ",");
+
+		if (out->listen_count == LISTEN_MAX || !listen_address_parse(value, len, &out->listen[out->listen_count]))
+			return false;
+		out->listen_count++;
+		if (value[len] == '\0')
+			return true;
+		value += len + 1;
 	}
-	if (len == 0 || len >= sizeof(out->listen_host) || !isdigit((unsigned char) colon[1]))
+}
+
+/* RFC 6265: a token of RFC 2616. */
+static bool
+parse_cookie_name(const char *value)
+{
+	for (const char *c = value; *c; c++)
+		if (*c <= ' ' || *c > '~' || strchr("()<>@,;:\\\"/[]?={}", *c))
+			return false;
+	return value[0] != '\0';
+}
+
+static bool
+parse_number(const char *value, int64_t min, int64_t max, int64_t *number)
+{
+	char	   *end;
+
+	if (!isdigit((unsigned char) value[0]))
 		return false;
-	port = strtol(colon + 1, &end, 10);
-	if (*end != '\0' || port > 65535)
-		return false;
-	memcpy(out->listen_host, value, len);
-	out->listen_host[len] = '\0';
-	out->listen_port = (int) port;
-	return true;
+	errno = 0;
+	*number = strtoll(value, &end, 10);
+	return errno == 0 && *end == '\0' && *number >= min && *number <= max;
+}
+
+static int
+count_of_cores(void)
+{
+	long		count = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return count < 1 ? 1 : count > THREADS_MAX ? THREADS_MAX : (int) count;
 }
 
 /* 5s, 500ms, 2min, 1h; a bare number is seconds. */

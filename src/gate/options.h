@@ -7,12 +7,21 @@
 
 #include <stdbool.h>
 
+#include "gate/listener.h"
 #include "node/sessauth.h"
+
+#define THREADS_MAX	64
 
 typedef struct GateOptions
 {
-	char		listen_host[256];
-	int			listen_port;	/* 0: any free one */
+	ListenAddress listen[LISTEN_MAX];
+	int			listen_count;
+	bool		has_admin;
+	ListenAddress admin_listen;
+	const char *cookie;			/* name; NULL: tokens are not looked for in cookies */
+	int			threads;
+	int			max_connections;
+	int			idle_timeout_s;
 	SessauthOptions node;
 } GateOptions;
 

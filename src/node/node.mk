@@ -12,7 +12,7 @@ NODE_OBJS    = $(patsubst src/%.c,$(NODE_DIR)/%.o,$(wildcard src/core/*.c src/no
 GATE_OBJS    = $(patsubst src/%.c,$(NODE_DIR)/%.o,$(wildcard src/gate/*.c))
 NODE_HEADERS = $(wildcard src/core/*.h src/node/*.h src/gate/*.h)
 
-all: $(NODE_DIR)/$(NODE_SO) $(NODE_DIR)/libsessauth.a $(NODE_DIR)/sessauth-gate $(NODE_DIR)/sessauth.pc
+all: $(NODE_DIR)/$(NODE_SO) $(NODE_DIR)/libsessauth.a $(NODE_DIR)/sessauth-gate $(NODE_DIR)/sessauth.pc $(NODE_DIR)/sessauth-gate.service
 
 $(NODE_DIR)/%.o: src/%.c $(NODE_HEADERS)
 	@mkdir -p $(@D)
@@ -39,21 +39,29 @@ $(NODE_DIR)/sessauth.pc: Makefile src/node/node.mk
 		'Description: decide locally whether an access token of sessauth is live' 'Version: $(EXTVERSION)' \
 		'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lsessauth' 'Libs.private: $(NODE_LIBS)' > $@
 
+$(NODE_DIR)/sessauth-gate.service: src/gate/sessauth-gate.service.in
+	@mkdir -p $(@D)
+	sed 's|@bindir@|$(bindir)|' $< > $@
+
 .PHONY: install-node uninstall-node clean-node
 install: install-node
-install-node: $(NODE_DIR)/$(NODE_SO) $(NODE_DIR)/libsessauth.a $(NODE_DIR)/sessauth-gate $(NODE_DIR)/sessauth.pc
-	$(MKDIR_P) '$(DESTDIR)$(bindir)' '$(DESTDIR)$(libdir)/pkgconfig' '$(DESTDIR)$(includedir)'
+# The unit lies beside the extension's data, because where units belong no PostgreSQL knows: systemctl link, or a packager, takes it from there.
+install-node: $(NODE_DIR)/$(NODE_SO) $(NODE_DIR)/libsessauth.a $(NODE_DIR)/sessauth-gate $(NODE_DIR)/sessauth.pc $(NODE_DIR)/sessauth-gate.service
+	$(MKDIR_P) '$(DESTDIR)$(mandir)/man8' '$(DESTDIR)$(datadir)/sessauth' '$(DESTDIR)$(bindir)' '$(DESTDIR)$(libdir)/pkgconfig' '$(DESTDIR)$(includedir)'
 	$(INSTALL_PROGRAM) $(NODE_DIR)/sessauth-gate '$(DESTDIR)$(bindir)/'
 	$(INSTALL_SHLIB) $(NODE_DIR)/$(NODE_SO) '$(DESTDIR)$(libdir)/$(NODE_SONAME)'
 	ln -sf $(NODE_SONAME) '$(DESTDIR)$(libdir)/$(NODE_SO)'
 	$(INSTALL_DATA) $(NODE_DIR)/libsessauth.a '$(DESTDIR)$(libdir)/'
 	$(INSTALL_DATA) src/node/sessauth.h '$(DESTDIR)$(includedir)/'
 	$(INSTALL_DATA) $(NODE_DIR)/sessauth.pc '$(DESTDIR)$(libdir)/pkgconfig/'
+	$(INSTALL_DATA) doc/sessauth-gate.8 '$(DESTDIR)$(mandir)/man8/'
+	$(INSTALL_DATA) $(NODE_DIR)/sessauth-gate.service '$(DESTDIR)$(datadir)/sessauth/'
 
 uninstall: uninstall-node
 uninstall-node:
 	rm -f '$(DESTDIR)$(bindir)/sessauth-gate' '$(DESTDIR)$(libdir)/$(NODE_SONAME)' '$(DESTDIR)$(libdir)/$(NODE_SO)' \
-		'$(DESTDIR)$(libdir)/libsessauth.a' '$(DESTDIR)$(includedir)/sessauth.h' '$(DESTDIR)$(libdir)/pkgconfig/sessauth.pc'
+		'$(DESTDIR)$(libdir)/libsessauth.a' '$(DESTDIR)$(includedir)/sessauth.h' '$(DESTDIR)$(libdir)/pkgconfig/sessauth.pc' \
+		'$(DESTDIR)$(mandir)/man8/sessauth-gate.8' '$(DESTDIR)$(datadir)/sessauth/sessauth-gate.service'
 
 clean: clean-node
 clean-node:

@@ -1,0 +1,359 @@
+/*
+ * sse.c
+ *		/revocations: a ring of the last revocations, and clients that read along.
+ *
+ * The library's thread puts into the ring and wakes the loop; everything else happens in the loop. A
+ * client that falls behind by a ring, or comes back with an id that is no longer in it, is told that it missed something; one that does not
+ * read is cut off, and may come back.
+ */
+#include "gate/sse.h"
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/keyvalq_struct.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RING			8192
+#define CLIENTS_MAX		1024
+#define KEEP_ALIVE_S	15
+#define WRITE_TIMEOUT_S	30
+#define UNREAD_MAX		(1024 * 1024)
+
+typedef struct Client
+{
+	struct Client *next;
+	Sse		   *sse;
+	struct evhttp_request *request;
+	uint64_t	cursor;			/* of the next revocation for it */
+	bool		missed;			/* has to be told so */
+	char		tenant[129];	/* empty: all */
+} Client;
+
+struct Sse
+{
+	int			pipe[2];
+	struct event *wake;
+	struct event *keep_alive;
+	Client	   *clients;
+	atomic_size_t count;
+
+	pthread_mutex_t lock;		/* for the ring */
+	uint64_t	end;			/* revocations that were put in so far */
+	SessauthRevocation ring[RING];
+};
+
+static void on_wake(evutil_socket_t fd, short what, void *arg);
+static void on_keep_alive(evutil_socket_t fd, short what, void *arg);
+static void on_closed(struct evhttp_connection *connection, void *arg);
+static void resume(Sse *sse, Client *client, const SessauthStatus *status, const char *id);
+static void deliver(Client *client);
+static void write_event(const Client *client, const SessauthRevocation *revocation, struct evbuffer *out);
+static void send_text(Client *client, struct evbuffer *text);
+static void cut_off(Client *client);
+static void forget(Client *client);
+
+Sse *
+sse_new(struct event_base *base)
+{
+	Sse		   *sse = calloc(1, sizeof(*sse));
+	struct timeval tv = {KEEP_ALIVE_S, 0};
+
+	if (sse == NULL)
+		return NULL;
+	pthread_mutex_init(&sse->lock, NULL);
+	if (pipe(sse->pipe) != 0)
+	{
+		free(sse);
+		return NULL;
+	}
+	for (int i = 0; i < 2; i++)
+	{
+		evutil_make_socket_nonblocking(sse->pipe[i]);
+		evutil_make_socket_closeonexec(sse->pipe[i]);
+	}
+	sse->wake = event_new(base, sse->pipe[0], EV_READ | EV_PERSIST, on_wake, sse);
+	sse->keep_alive = event_new(base, -1, EV_PERSIST, on_keep_alive, sse);
+	if (!sse->wake || !sse->keep_alive || event_add(sse->wake, NULL) != 0 || event_add(sse->keep_alive, &tv) != 0)
+	{
+		sse_free(sse);
+		return NULL;
+	}
+	return sse;
+}
+
+void
+sse_free(Sse *sse)
+{
+	if (sse == NULL)
+		return;
+	sse_close_all(sse);
+	if (sse->wake)
+		event_free(sse->wake);
+	if (sse->keep_alive)
+		event_free(sse->keep_alive);
+	close(sse->pipe[0]);
+	close(sse->pipe[1]);
+	pthread_mutex_destroy(&sse->lock);
+	free(sse);
+}
+
+void
+sse_push(Sse *sse, const SessauthRevocation *revocation)
+{
+	pthread_mutex_lock(&sse->lock);
+	sse->ring[sse->end++ % RING] = *revocation;
+	pthread_mutex_unlock(&sse->lock);
+
+	/* A full pipe means that the loop is about to look anyhow. */
+	if (write(sse->pipe[1], "s", 1) != 1)
+		return;
+}
+
+void
+sse_serve(Sse *sse, SessauthNode *node, struct evhttp_request *request)
+{
+	struct evhttp_connection *connection = evhttp_request_get_connection(request);
+	struct timeval write_timeout = {WRITE_TIMEOUT_S, 0};
+	const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
+	struct evkeyvalq parameters = {0};
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+	const char *tenant = NULL;
+	Client	   *client;
+	SessauthStatus status;
+	struct evbuffer *text;
+
+	if (query && evhttp_parse_query_str(query, &parameters) == 0)
+		tenant = evhttp_find_header(&parameters, "tenant");
+	if ((tenant && (tenant[0] == '\0' || strlen(tenant) >= sizeof(client->tenant))) || sse->count >= CLIENTS_MAX ||
+		evhttp_request_get_command(request) != EVHTTP_REQ_GET)
+	{
+		evhttp_clear_headers(&parameters);
+		if (sse->count >= CLIENTS_MAX)
+			evhttp_send_error(request, 503, "Service Unavailable");
+		else
+			evhttp_send_error(request, 400, "Bad Request");
+		return;
+	}
+	client = calloc(1, sizeof(*client));
+	text = evbuffer_new();
+	if (client == NULL || text == NULL)
+	{
+		free(client);
+		if (text)
+			evbuffer_free(text);
+		evhttp_clear_headers(&parameters);
+		evhttp_send_error(request, 503, "Service Unavailable");
+		return;
+	}
+	if (tenant)
+		strcpy(client->tenant, tenant);
+	evhttp_clear_headers(&parameters);
+	client->sse = sse;
+	client->request = request;
+	pthread_mutex_lock(&sse->lock);
+	client->cursor = sse->end;
+	pthread_mutex_unlock(&sse->lock);
+	sessauth_status(node, &status);
+	resume(sse, client, &status, evhttp_find_header(evhttp_request_get_input_headers(request), "Last-Event-ID"));
+	client->next = sse->clients;
+	sse->clients = client;
+	sse->count++;
+
+	evhttp_add_header(headers, "Content-Type", "text/event-stream");
+	evhttp_add_header(headers, "Cache-Control", "no-store");
+	evhttp_add_header(headers, "X-Accel-Buffering", "no");
+	evhttp_connection_set_closecb(connection, on_closed, client);
+	bufferevent_set_timeouts(evhttp_connection_get_bufferevent(connection), NULL, &write_timeout);
+	evhttp_send_reply_start(request, 200, "OK");
+	if (status.generation[0] != '\0' && !client->missed && client->cursor == sse->end)
+		evbuffer_add_printf(text, "id: %s:%lld\n", status.generation, (long long) status.applied);
+	evbuffer_add_printf(text, "event: connected\ndata: {}\n\n");
+	send_text(client, text);
+	evbuffer_free(text);
+	deliver(client);
+}
+
+void
+sse_close_all(Sse *sse)
+{
+	while (sse && sse->clients)
+		cut_off(sse->clients);
+}
+
+size_t
+sse_clients(const Sse *sse)
+{
+	return sse ? sse->count : 0;
+}
+
+/* From the revocation after this id, if it is still known; what was pushed last and was all there is, counts too. */
+static void
+resume(Sse *sse, Client *client, const SessauthStatus *status, const char *id)
+{
+	char		known[64];
+	bool		found;
+
+	if (id == NULL || id[0] == '\0')
+		return;
+	snprintf(known, sizeof(known), "%s:%lld", status->generation, (long long) status->applied);
+	found = status->generation[0] != '\0' && strcmp(known, id) == 0;
+	pthread_mutex_lock(&sse->lock);
+	for (uint64_t i = sse->end; i > 0 && i + RING > sse->end && !found; i--)
+	{
+		const SessauthRevocation *revocation = &sse->ring[(i - 1) % RING];
+
+		snprintf(known, sizeof(known), "%s:%lld", revocation->generation, (long long) revocation->n);
+		if (revocation->kind != SESSAUTH_KIND_MISSED && strcmp(known, id) == 0)
+		{
+			found = true;
+			client->cursor = i;
+		}
+	}
+	pthread_mutex_unlock(&sse->lock);
+	client->missed = !found;
+}
+
+static void
+on_wake(evutil_socket_t fd, short what, void *arg)
+{
+	Sse		   *sse = arg;
+	char		bytes[256];
+
+	(void) what;
+	while (read(fd, bytes, sizeof(bytes)) > 0)
+		;
+	for (Client *client = sse->clients, *next; client; client = next)
+	{
+		next = client->next;
+		deliver(client);
+	}
+}
+
+static void
+on_keep_alive(evutil_socket_t fd, short what, void *arg)
+{
+	Sse		   *sse = arg;
+	struct evbuffer *text = evbuffer_new();
+
+	(void) fd;
+	(void) what;
+	for (Client *client = sse->clients, *next; client && text; client = next)
+	{
+		next = client->next;
+		evbuffer_add_printf(text, ": keep-alive\n\n");
+		send_text(client, text);
+	}
+	if (text)
+		evbuffer_free(text);
+}
+
+static void
+deliver(Client *client)
+{
+	Sse		   *sse = client->sse;
+	struct evbuffer *text = evbuffer_new();
+
+	if (text == NULL)
+		return;
+	pthread_mutex_lock(&sse->lock);
+	if (sse->end - client->cursor > RING)
+	{
+		client->missed = true;
+		client->cursor = sse->end - RING;
+	}
+	if (client->missed)
+		evbuffer_add_printf(text, "event: missed\ndata: {}\n\n");
+	client->missed = false;
+	for (; client->cursor < sse->end; client->cursor++)
+		write_event(client, &sse->ring[client->cursor % RING], text);
+	pthread_mutex_unlock(&sse->lock);
+	if (evbuffer_get_length(text) > 0)
+		send_text(client, text);
+	evbuffer_free(text);
+}
+
+/* A key has no tenant: it may have signed anybody's tokens. */
+static void
+write_event(const Client *client, const SessauthRevocation *revocation, struct evbuffer *out)
+{
+	static const char *const kinds[] = {"session", "user", "tenant", "key"};
+	json_t	   *object;
+	char	   *json;
+
+	if (revocation->kind == SESSAUTH_KIND_MISSED)
+	{
+		evbuffer_add_printf(out, "event: missed\ndata: {\"before\":%lld}\n\n", (long long) revocation->at);
+		return;
+	}
+	if (client->tenant[0] != '\0' && revocation->tid[0] != '\0' && strcmp(client->tenant, revocation->tid) != 0)
+		return;
+	object = json_pack("{s:s}", "kind", kinds[revocation->kind]);
+	if (revocation->tid[0] != '\0')
+		json_object_set_new(object, "tenant", json_string(revocation->tid));
+	if (revocation->uid[0] != '\0')
+		json_object_set_new(object, "user", json_string(revocation->uid));
+	if (revocation->sid[0] != '\0')
+		json_object_set_new(object, "session", json_string(revocation->sid));
+	if (revocation->kid[0] != '\0')
+		json_object_set_new(object, "kid", json_string(revocation->kid));
+	if (revocation->epoch != 0)
+		json_object_set_new(object, "epoch", json_integer(revocation->epoch));
+	json_object_set_new(object, "at", json_integer(revocation->at));
+	json = json_dumps(object, JSON_COMPACT);
+	if (json)
+		evbuffer_add_printf(out, "id: %s:%lld\nevent: revoked\ndata: %s\n\n", revocation->generation, (long long) revocation->n, json);
+	else
+		evbuffer_add_printf(out, "event: missed\ndata: {}\n\n");
+	free(json);
+	json_decref(object);
+}
+
+/* Empties text. */
+static void
+send_text(Client *client, struct evbuffer *text)
+{
+	struct evhttp_connection *connection = evhttp_request_get_connection(client->request);
+
+	if (evbuffer_get_length(bufferevent_get_output(evhttp_connection_get_bufferevent(connection))) > UNREAD_MAX)
+	{
+		evbuffer_drain(text, evbuffer_get_length(text));
+		cut_off(client);
+		return;
+	}
+	evhttp_send_reply_chunk(client->request, text);
+}
+
+static void
+on_closed(struct evhttp_connection *connection, void *arg)
+{
+	(void) connection;
+	forget(arg);
+}
+
+static void
+cut_off(Client *client)
+{
+	struct evhttp_connection *connection = evhttp_request_get_connection(client->request);
+
+	evhttp_connection_set_closecb(connection, NULL, NULL);
+	forget(client);
+	evhttp_connection_free(connection);
+}
+
+static void
+forget(Client *client)
+{
+	Client	  **link = &client->sse->clients;
+
+	while (*link != client)
+		link = &(*link)->next;
+	*link = client->next;
+	client->sse->count--;
+	free(client);
+}
