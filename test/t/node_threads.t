@@ -31,7 +31,7 @@ sub run_under
 		$ledger->token(user => 'bob'),
 		$ledger->token(user => 'carol', tenant => 'globex'),
 		$ledger->token(user => 'dave', key => 'second'),
-		$ledger->token(user => 'erin', exp => $ledger->now_s + 5),
+		$ledger->token(user => 'erin', exp => $ledger->now_s + 1800),
 		$ledger->token(user => 'bob', epoch => 2));
 	my $dir = private_dir();
 	open my $file, '>', "$dir/tokens" or die $!;
@@ -66,7 +66,7 @@ sub run_under
 	$ledger->write_jwks('main', 'second', 'third');
 	$ledger->revoke(key => $ledger->kid('second'));
 	$becomes->('a key', qr{^revoked/1 revoked/1 revoked/1 revoked/1 active/0 active/0 kept=1 heard=4 });
-	$ledger->advance(6);
+	$ledger->advance(1801);
 	$becomes->('an expiry ends no watch', qr{^(revoked/1 ){4}expired/0 active/0 });
 	$redis->command('DEL', $ledger->{revocations_key});
 	$redis->command('CLIENT', 'KILL', 'TYPE', 'normal');
