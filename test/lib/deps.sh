@@ -18,15 +18,15 @@ pg_major() {
 
 # Prints the Debian packages that are needed, one a line. postgresql-server-dev
 # brings pgxs and libpq; perl brings prove and HTTP::Tiny. Not in the list, and on
-# purpose: nodejs and npm, which other vendors package in conflict with Debian; test/t/jose.t
-# says so when they are missing.
+# purpose: nodejs and npm, which other vendors package in conflict with Debian; test/t/jose.t and
+# test/t/recipes.t say so when they are missing.
 deps_wanted() {
 	local major
 	major=$(pg_major)
 	printf '%s\n' \
 		gcc libc6-dev make pkg-config \
 		"postgresql-$major" "postgresql-server-dev-$major" "postgresql-$major-pgtap" \
-		redis-server pgbouncer \
+		redis-server pgbouncer nginx \
 		libhiredis-dev libevent-dev libjansson-dev libssl-dev libpq-dev \
 		perl libipc-run-perl libdbd-pg-perl
 }
@@ -86,7 +86,7 @@ deps_missing() {
 
 deps_look_for_programs() {
 	local program missing=
-	for program in gcc make pkg-config "${PG_CONFIG:-pg_config}" redis-server pgbouncer perl prove; do
+	for program in gcc make pkg-config "${PG_CONFIG:-pg_config}" redis-server pgbouncer nginx perl prove; do
 		command -v "$program" >/dev/null || missing+=" $program"
 	done
 	for program in IPC::Run DBD::Pg HTTP::Tiny; do
@@ -100,9 +100,9 @@ deps_look_for_programs() {
 	fi
 }
 
-# deps_jose DIRECTORY: the pinned npm packages of test/jose, into a copy of that directory. When npm
-# cannot get them, its complaint stays in npm.log beside them, and test/t/jose.t fails with it.
-deps_jose() {
+# deps_npm DIRECTORY: the pinned npm packages of test/jose or test/recipes, into a copy of that directory. When npm
+# cannot get them, its complaint stays in npm.log beside them, and the test that needs them fails with it.
+deps_npm() {
 	command -v node >/dev/null && command -v npm >/dev/null || return 0
 	(cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --prefer-offline) >"$1/npm.log" 2>&1 </dev/null || true
 }
