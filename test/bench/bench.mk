@@ -1,8 +1,11 @@
 # Benchmarks: each measures the product and a floor in the same run, alternating.
 #
 #   make bench-ledger	SQL calls against plain SQL that writes the same rows
+#   make bench-node		decisions of the library and the gate against Redis, OpenSSL and a server that always says yes
 
-.PHONY: bench-ledger
+.PHONY: bench-ledger bench-node
+bench-node:
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/run node
 bench-ledger:
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/run ledger
 
@@ -11,5 +14,9 @@ build/bench/sessauth_floor.so: test/bench/floor.c $(patsubst %.c,%.o,$(wildcard 
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_SL) -shared -o $@ $^ -ljansson -lcrypto -Wl,-Bsymbolic -Wl,--version-script=test/bench/floor.map
 
+build/bench/node: test/bench/node.c $(wildcard src/core/*.c) $(NODE_DIR)/libsessauth.a
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -Wall -Wextra -D_GNU_SOURCE -Isrc -pthread $(filter %.c %.a,$^) -L$(libdir) -levent_extra $(NODE_LIBS) -o $@
+
 .PHONY: bench-floor
-bench-floor: build/bench/sessauth_floor.so
+bench-floor: build/bench/sessauth_floor.so build/bench/node build/tools/publisher

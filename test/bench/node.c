@@ -1,0 +1,469 @@
+/*
+ * node.c
+ *		What test/bench/node.pl measures with: rates of decisions and of their floors in
+ *		one process, and a filled stream.
+ *
+ *	node rates REDIS JWKS LINKKEY TOKENS SECONDS ROUNDS THREADS	medians, "name rate", of alternating rounds
+ *	node fill REDIS LINKKEY-HEX STREAMKEY GENERATION COUNT AT UNTIL	revocations 1..COUNT, straight into the stream
+ *	node join REDIS JWKS LINKKEY REVOCATIONS		waits until it knows that many and is ready: "ms bytes-each"
+ *	node constant PORT THREADS						a libevent server that always answers 200, as the floor of the gate
+ *	node load PORT CONNECTIONS SECONDS RATE TOKEN	requests of /auth; RATE 0: as many as go; "rate p50-us p99-us errors"
+ */
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <fcntl.h>
+#include <hiredis/hiredis.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/evp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/seal.h"
+#include "core/wire.h"
+#include "node/sessauth.h"
+
+#define THREADS_MAX	64
+#define ROUNDS_MAX	32
+#define TOKENS_MAX	1024
+#define SAMPLES_MAX	4000000
+
+typedef long (*Work) (int thread);	/* one batch; how many that were */
+
+static SessauthNode *cached;
+static SessauthNode *uncached;
+static char tokens[TOKENS_MAX][2048];
+static int	token_count;
+static redisContext *redis[THREADS_MAX];
+static EVP_PKEY *key;
+static unsigned char signature[256];
+static size_t signature_len;
+static atomic_bool stop;
+static Work work;
+static atomic_long done;
+
+static double
+now_s(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
+}
+
+static void
+die(const char *what)
+{
+	fprintf(stderr, "bench: %s\n", what);
+	exit(1);
+}
+
+/* ---- rates ---- */
+
+static long
+decide(SessauthNode *node, int thread, int count)
+{
+	static _Atomic unsigned int next[THREADS_MAX];
+	unsigned int i = next[thread];
+
+	for (int n = 0; n < count; n++, i++)
+	{
+		const char *token = tokens[(i + (unsigned int) thread * 97) % (unsigned int) token_count];
+		SessauthDecision decision;
+
+		if (sessauth_decide(node, token, strlen(token), sessauth_now(), &decision) != SESSAUTH_ACTIVE)
+			die("a token was not active");
+	}
+	next[thread] = i;
+	return count;
+}
+
+static long
+decide_seen(int thread)
+{
+	return decide(cached, thread, 100);
+}
+
+static long
+decide_new(int thread)
+{
+	return decide(uncached, thread, 10);
+}
+
+static long
+redis_get(int thread)
+{
+	redisReply *reply = redisCommand(redis[thread], "GET bench:session");
+
+	if (reply == NULL || reply->type != REDIS_REPLY_STRING)
+		die("GET failed");
+	freeReplyObject(reply);
+	return 1;
+}
+
+static long
+openssl_verify(int thread)
+{
+	(void) thread;
+	for (int n = 0; n < 10; n++)
+	{
+		EVP_MD_CTX *context = EVP_MD_CTX_new();
+
+		if (EVP_DigestVerifyInit(context, NULL, EVP_sha256(), NULL, key) != 1 ||
+			EVP_DigestVerify(context, signature, signature_len, (unsigned char *) tokens[0], strlen(tokens[0]) - 87) != 1)
+			die("OpenSSL does not verify");
+		EVP_MD_CTX_free(context);
+	}
+	return 10;
+}
+
+static void *
+run(void *arg)
+{
+	long		mine = 0;
+
+	while (!atomic_load_explicit(&stop, memory_order_relaxed))
+		mine += work((int) (size_t) arg);
+	atomic_fetch_add(&done, mine);
+	return NULL;
+}
+
+static double
+rate(Work of, int threads, double seconds)
+{
+	pthread_t	all[THREADS_MAX];
+	struct timespec ts = {(time_t) seconds, (long) ((seconds - (double) (time_t) seconds) * 1e9)};
+	double		begun = now_s();
+
+	work = of;
+	atomic_store(&stop, false);
+	atomic_store(&done, 0);
+	for (int i = 0; i < threads; i++)
+		pthread_create(&all[i], NULL, run, (void *) (size_t) i);
+	nanosleep(&ts, NULL);
+	atomic_store(&stop, true);
+	for (int i = 0; i < threads; i++)
+		pthread_join(all[i], NULL);
+	return (double) atomic_load(&done) / (now_s() - begun);
+}
+
+static int
+by_value(const void *a, const void *b)
+{
+	double		x = *(const double *) a;
+	double		y = *(const double *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static SessauthNode *
+open_node(char **files, size_t max_cached_tokens)
+{
+	SessauthOptions options = SESSAUTH_OPTIONS_INIT;
+	SessauthNode *node;
+
+	options.redis_url = files[0];
+	options.jwks_file = files[1];
+	options.link_key_file = files[2];
+	options.max_staleness_ms = 3600000;
+	options.max_cached_tokens = max_cached_tokens;
+	node = sessauth_open(&options);
+	if (sessauth_error(node))
+		die(sessauth_error(node));
+	return node;
+}
+
+static void
+rates(char **argv)
+{
+	const struct
+	{
+		const char *name;
+		Work		of;
+		bool		alone;
+	}			all[] = {
+		{"seen", decide_seen, false}, {"get", redis_get, false}, {"new", decide_new, false}, {"openssl", openssl_verify, false},
+		{"seen-1", decide_seen, true}, {"new-1", decide_new, true}, {"get-1", redis_get, true}, {"openssl-1", openssl_verify, true}
+	};
+	enum
+	{
+		COUNT = sizeof(all) / sizeof(all[0])
+	};
+	static double results[COUNT][ROUNDS_MAX];
+	double		seconds = atof(argv[4]);
+	int			rounds = atoi(argv[5]);
+	int			threads = atoi(argv[6]);
+	FILE	   *file = fopen(argv[3], "r");
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	int			port = atoi(strstr(argv[0], "127.0.0.1:") + 10);
+
+	while (file && token_count < TOKENS_MAX && fgets(tokens[token_count], sizeof(tokens[0]), file))
+	{
+		tokens[token_count][strcspn(tokens[token_count], "\n")] = '\0';
+		token_count++;
+	}
+	if (token_count == 0 || rounds > ROUNDS_MAX || threads > THREADS_MAX)
+		die("wrong arguments");
+	fclose(file);
+	cached = open_node(argv, 65536);
+	uncached = open_node(argv, 0);
+	while (!sessauth_ready(cached) || !sessauth_ready(uncached))
+		usleep(10000);
+	for (int i = 0; i < threads; i++)
+	{
+		redis[i] = redisConnect("127.0.0.1", port);
+		freeReplyObject(redisCommand(redis[i], "SET bench:session active"));
+	}
+	key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+	signature_len = sizeof(signature);
+	if (key == NULL || EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key) != 1 ||
+		EVP_DigestSign(context, signature, &signature_len, (unsigned char *) tokens[0], strlen(tokens[0]) - 87) != 1)
+		die("OpenSSL does not sign");
+	EVP_MD_CTX_free(context);
+	(void) rate(decide_seen, threads, 0.2);
+
+	for (int round = 0; round < rounds; round++)
+		for (int i = 0; i < COUNT; i++)
+		{
+			int			of = round % 2 ? COUNT - 1 - i : i;
+
+			results[of][round] = rate(all[of].of, all[of].alone ? 1 : threads, seconds);
+		}
+	for (int i = 0; i < COUNT; i++)
+	{
+		qsort(results[i], (size_t) rounds, sizeof(double), by_value);
+		printf("%s %.0f\n", all[i].name, results[i][rounds / 2]);
+	}
+}
+
+/* ---- a million revocations ---- */
+
+static void
+fill(char **argv)
+{
+	unsigned char link_key[SA_KEY_LEN];
+	redisContext *to = redisConnect("127.0.0.1", atoi(strstr(argv[0], "127.0.0.1:") + 10));
+	long		count = atol(argv[4]);
+	redisReply *reply;
+
+	if (to == NULL || to->err || !sa_key_text_parse(argv[1], strlen(argv[1]), link_key))
+		die("cannot fill");
+	for (long n = 1; n <= count; n++)
+	{
+		SaEntry		entry = {.n = n, .kind = SA_KIND_USER, .tid = "acme", .epoch = 5, .eid = n, .at = atoll(argv[5]), .until = atoll(argv[6])};
+		SaEntryStore store;
+		SaField		fields[SA_ENTRY_ARGS];
+		const char *args[SA_ENTRY_ARGS + 3] = {"XADD", argv[2], "*"};
+		size_t		lens[SA_ENTRY_ARGS + 3] = {4, strlen(argv[2]), 1};
+		size_t		fields_count;
+
+		snprintf(entry.g, sizeof(entry.g), "%s", argv[3]);
+		snprintf(entry.uid, sizeof(entry.uid), "revoked-user-%ld@example.com", n);
+		fields_count = sa_entry_args(link_key, argv[2], &entry, &store, fields);
+		for (size_t i = 0; i < fields_count; i++)
+		{
+			args[i + 3] = fields[i].data;
+			lens[i + 3] = fields[i].len;
+		}
+		redisAppendCommandArgv(to, (int) fields_count + 3, args, lens);
+		for (long i = 0; n % 1000 == 0 && i < 1000; i++)
+		{
+			if (redisGetReply(to, (void **) &reply) != REDIS_OK || reply->type == REDIS_REPLY_ERROR)
+				die("XADD failed");
+			freeReplyObject(reply);
+		}
+	}
+}
+
+static long
+resident_bytes(void)
+{
+	FILE	   *file = fopen("/proc/self/statm", "r");
+	long		pages = 0;
+
+	if (file == NULL || fscanf(file, "%*d %ld", &pages) != 1)
+		die("no /proc/self/statm");
+	fclose(file);
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+static void
+join(char **argv)
+{
+	long		wanted = atol(argv[3]);
+	long		before = resident_bytes();
+	double		begun = now_s();
+	SessauthNode *node = open_node(argv, 0);
+	SessauthStatus status;
+	double		ready;
+
+	do
+	{
+		usleep(1000);
+		sessauth_status(node, &status);
+	} while (!status.ready || status.revocations < wanted);
+	ready = now_s() - begun;
+	printf("%.0f %.1f\n", ready * 1000, (double) (resident_bytes() - before) / (double) wanted);
+}
+
+/* ---- HTTP ---- */
+
+static void
+on_constant(struct evhttp_request *request, void *arg)
+{
+	struct evbuffer *body = evbuffer_new();
+
+	(void) arg;
+	evbuffer_add(body, "ok\n", 3);
+	evhttp_send_reply(request, 200, "OK", body);
+	evbuffer_free(body);
+}
+
+static void *
+run_constant(void *arg)
+{
+	struct event_base *base = event_base_new();
+	struct evhttp *http = evhttp_new(base);
+
+	evhttp_set_gencb(http, on_constant, NULL);
+	evhttp_set_default_content_type(http, "text/plain");
+	if (evhttp_accept_socket(http, (int) (size_t) arg) != 0)
+		die("cannot accept");
+	event_base_dispatch(base);
+	return NULL;
+}
+
+static void
+constant(char **argv)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t) atoi(argv[0])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int			threads = atoi(argv[1]);
+	pthread_t	thread;
+
+	/* A socket for each, so that each has its share of the connections. */
+	for (int i = 0; i < threads; i++)
+	{
+		int			fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		int			on = 1;
+
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+		if (bind(fd, (struct sockaddr *) &address, sizeof(address)) != 0 || listen(fd, 128) != 0)
+			die("cannot listen");
+		pthread_create(&thread, NULL, run_constant, (void *) (size_t) fd);
+	}
+	printf("listening\n");
+	fflush(stdout);
+	pause();
+}
+
+typedef struct Client
+{
+	int			fd;
+	double		sent;			/* 0: free */
+} Client;
+
+static int
+by_float(const void *a, const void *b)
+{
+	float		x = *(const float *) a;
+	float		y = *(const float *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * With a rate, requests have a time at which they are due, and latency counts from then on, however long a
+ * slow answer has kept the connections busy.
+ */
+static void
+load(char **argv)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t) atoi(argv[0])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int			count = atoi(argv[1]);
+	double		seconds = atof(argv[2]);
+	double		per_second = atof(argv[3]);
+	char		request[4096];
+	int			len = snprintf(request, sizeof(request), "GET /auth HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer %s\r\n\r\n", argv[4]);
+	Client	   *clients = calloc((size_t) count, sizeof(Client));
+	struct pollfd *polls = calloc((size_t) count, sizeof(struct pollfd));
+	float	   *latencies = malloc(SAMPLES_MAX * sizeof(float));
+	long		answered = 0;
+	long		sent = 0;
+	long		errors = 0;
+	double		begun;
+	double		now;
+
+	for (int i = 0; i < count; i++)
+	{
+		int			on = 1;
+
+		clients[i].fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (connect(clients[i].fd, (struct sockaddr *) &address, sizeof(address)) != 0)
+			die("cannot connect");
+		setsockopt(clients[i].fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		fcntl(clients[i].fd, F_SETFL, O_NONBLOCK);
+		polls[i] = (struct pollfd) {.fd = clients[i].fd, .events = POLLIN};
+	}
+	begun = now = now_s();
+	while (now - begun < seconds && answered < SAMPLES_MAX)
+	{
+		for (int i = 0; i < count; i++)
+		{
+			double		due = per_second > 0 ? begun + (double) sent / per_second : now;
+
+			if (clients[i].sent != 0 || due > now)
+				continue;
+			if (write(clients[i].fd, request, (size_t) len) != len)
+				die("cannot write");
+			clients[i].sent = per_second > 0 ? due : now_s();
+			sent++;
+		}
+		poll(polls, (nfds_t) count, per_second > 0 ? 0 : 100);
+		now = now_s();
+		for (int i = 0; i < count; i++)
+		{
+			char		answer[4096];
+			ssize_t		n;
+
+			if (!(polls[i].revents & POLLIN))
+				continue;
+			n = read(clients[i].fd, answer, sizeof(answer));
+			if (n < 5 || memcmp(answer + n - 3, "ok\n", 3) != 0 || memcmp(answer + 9, "200", 3) != 0)
+				errors++;
+			latencies[answered++] = (float) (now_s() - clients[i].sent);
+			clients[i].sent = 0;
+		}
+	}
+	qsort(latencies, (size_t) answered, sizeof(float), by_float);
+	if (answered == 0)
+		die("no answers");
+	printf("%.0f %.0f %.0f %ld\n", (double) answered / (now - begun), (double) latencies[answered / 2] * 1e6,
+		   (double) latencies[answered * 99 / 100] * 1e6, errors);
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc == 9 && strcmp(argv[1], "rates") == 0)
+		rates(argv + 2);
+	else if (argc == 9 && strcmp(argv[1], "fill") == 0)
+		fill(argv + 2);
+	else if (argc == 6 && strcmp(argv[1], "join") == 0)
+		join(argv + 2);
+	else if (argc == 4 && strcmp(argv[1], "constant") == 0)
+		constant(argv + 2);
+	else if (argc == 7 && strcmp(argv[1], "load") == 0)
+		load(argv + 2);
+	else
+		die("see the top of test/bench/node.c");
+	return 0;
+}

@@ -1,0 +1,141 @@
+# node.pl
+#		What a decision costs, in the process and over HTTP: `make bench-node`.
+#
+# Product and floor take turns in one run; what is shown is the median of the rounds. Floors: one Redis GET per
+# request, OpenSSL's own ES256 verification, and the same libevent server answering a constant 200.
+#
+# Settings by environment: BENCH_SECONDS (2) of each measurement, BENCH_ROUNDS (5), BENCH_REVOCATIONS (1000000), BENCH_ONLY (a
+# pattern: rates, gate, join).
+
+use strict;
+use warnings;
+
+use IO::Select;
+use Sessauth::Process qw(free_port poll_until private_dir);
+use Sessauth::Publisher;
+use Sessauth::Redis;
+
+my $seconds     = $ENV{BENCH_SECONDS}     // 2;
+my $rounds      = $ENV{BENCH_ROUNDS}      // 5;
+my $revocations = $ENV{BENCH_REVOCATIONS} // 1_000_000;
+my $only        = $ENV{BENCH_ONLY}        // '.';
+my $program     = ($ENV{TESTDIR} // '.') . '/build/bench/node';
+
+$| = 1;
+chomp(my $cores = `nproc`);
+my $missed = 0;
+my $redis  = Sessauth::Redis->start_server;
+print "$cores cores; $rounds rounds of $seconds s, medians.\n\n";
+
+rates() if 'rates' =~ /$only/;
+gate() if 'gate' =~ /$only/;
+join_late() if 'join' =~ /$only/;
+print $missed ? "\n$missed of the bars above are missed.\n" : "\nEvery bar is met.\n";
+exit($missed ? 1 : 0);
+
+sub rates
+{
+	my $ledger = Sessauth::Publisher->new(redis => $redis, prefix => 'rates:');
+	my $dir    = private_dir();
+	open my $file, '>', "$dir/tokens" or die $!;
+	print $file $ledger->token(user => "user-$_\@example.com", exp => $ledger->now_s + 36000), "\n" for 1 .. 1000;
+	close $file;
+	my %rate = split ' ', with_worker($ledger, 'rates', redis_url($ledger), $ledger->write_jwks, $ledger->write_link_key, "$dir/tokens", $seconds, $rounds, $cores);
+	printf "%-44s %12s %12s %7s   %s\n", 'decisions a second, in the process', 'sessauth', 'floor', 'ratio', 'bar';
+	for my $threads ('', '-1')
+	{
+		my $t = $threads ? '1 thread' : "$cores threads";
+		show("token seen before, $t; floor: Redis GET", $rate{"seen$threads"}, $rate{"get$threads"}, 100);
+		show("new token, $t; floor: OpenSSL verify", $rate{"new$threads"}, $rate{"openssl$threads"}, 0.9);
+	}
+	show("token seen before, $cores threads; floor: 1 thread", $rate{seen}, $rate{'seen-1'}, 0.75 * $cores);
+	show("new token, $cores threads; floor: 1 thread", $rate{new}, $rate{'new-1'}, 0.75 * $cores);
+	return;
+}
+
+sub gate
+{
+	my $ledger = Sessauth::Publisher->new(redis => $redis, prefix => 'gate:');
+	my $gate   = $ledger->start_gate(max_staleness => '1h', arguments => [ '--threads', $cores ]);
+	poll_until('the gate', sub { $ledger->work; $gate->is_ready });
+	my $token = $ledger->token(exp => $ledger->now_s + 36000);
+	my $port  = free_port();
+	my $floor = Sessauth::Process->start('floor', [ $program, 'constant', $port, $cores ]);
+	poll_until('the floor', sub { $floor->log_contents =~ /listening/ });
+	my ($gate_port) = $gate->url =~ /:(\d+)$/;
+	my (@gate, @floor, @p99);
+	for my $round (1 .. $rounds)
+	{
+		push @gate,  (load($gate_port, 16, 0, $token))[0];
+		push @floor, (load($port, 16, 0, $token))[0];
+	}
+	printf "\n%-44s %12s %12s %7s   %s\n", 'requests a second over HTTP, 16 connections', 'gate', 'floor', 'ratio', 'bar';
+	show('/auth; floor: constant 200', median(@gate), median(@floor), 0.8);
+	push @p99, (load($gate_port, 16, median(@gate) / 2, $token))[2] for 1 .. $rounds;
+	at_most('p99 at half of its peak, ms', median(@p99) / 1000, 1);
+	$floor->stop;
+	$gate->stop;
+	return;
+}
+
+sub join_late
+{
+	my $ledger = Sessauth::Publisher->new(redis => $redis, prefix => 'join:');
+	my $now    = $ledger->now_ms_of_ledger;
+	run('fill', redis_url($ledger), $ledger->{link_key}, $ledger->{revocations_key}, $ledger->{g}, $revocations, $now, $now + 3_600_000);
+	$ledger->{n} = $revocations;
+	my (@ms, @bytes);
+	for (1 .. $rounds)
+	{
+		my ($ms, $bytes) = split ' ', with_worker($ledger, 'join', redis_url($ledger), $ledger->write_jwks, $ledger->write_link_key, $revocations);
+		push @ms, $ms;
+		push @bytes, $bytes;
+	}
+	printf "\n%-44s %12s %35s\n", "a new node, $revocations revocations", '', 'bar';
+	at_most('ms until it is ready', median(@ms), 2000);
+	at_most('bytes for each', median(@bytes), 100);
+	return;
+}
+
+sub redis_url { my ($ledger) = @_; return 'redis://127.0.0.1:' . $redis->port . "?prefix=$ledger->{prefix}"; }
+
+sub load { my ($port, @rest) = @_; my $token = pop @rest; return split ' ', run('load', $port, $rest[0], $seconds, $rest[1], $token); }
+
+sub run
+{
+	open my $out, '-|', $program, @_ or die "$program: $!";
+	my $text = do { local $/; <$out> };
+	close $out or die "$program $_[0]: $?";
+	return $text;
+}
+
+# The same, while the worker works.
+sub with_worker
+{
+	my ($ledger, @arguments) = @_;
+	open my $out, '-|', $program, @arguments or die "$program: $!";
+	my $select = IO::Select->new($out);
+	$ledger->work until $select->can_read(0.01);
+	my $text = do { local $/; <$out> };
+	close $out or die "$program $arguments[0]: $?";
+	return $text;
+}
+
+sub median { my @sorted = sort { $a <=> $b } @_; return $sorted[ @sorted / 2 ]; }
+
+sub show
+{
+	my ($name, $ours, $floor, $bar) = @_;
+	my $met = $ours / $floor >= $bar;
+	$missed++ unless $met;
+	printf "%-44s %12.0f %12.0f %7.2f   at least %s%s\n", $name, $ours, $floor, $ours / $floor, $bar, $met ? '' : '  MISSED';
+	return;
+}
+
+sub at_most
+{
+	my ($name, $value, $bar) = @_;
+	$missed++ if $value > $bar;
+	printf "%-44s %12.2f %35s\n", $name, $value, "at most $bar" . ($value > $bar ? '  MISSED' : '');
+	return;
+}
