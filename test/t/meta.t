@@ -27,7 +27,7 @@ for my $file ($meta->{provides}{sessauth}{file}, $meta->{provides}{sessauth}{doc
 # A walkthrough that names what is not there leads astray.
 my %source = map { $_ => slurp_file($_) } glob('src/*/*.c sql/*.sql');
 my $code   = join "\n", values %source;
-for my $document ('doc/walkthrough.md', 'doc/reference.md', 'doc/guarantees.md', 'README.md')
+for my $document ('doc/walkthrough.md', 'doc/reference.md', 'doc/guarantees.md', 'doc/recipes.md', 'README.md')
 {
 	my $text  = slurp_file($document);
 	my @files = grep { !-e } $text =~ m{\b((?:src|sql|test|doc)/[\w./-]*\w/?)}g;
