@@ -48,6 +48,10 @@ history_prepare_partition(const char *table)
 	access_withdraw(table);
 }
 
+/*
+ * A dump may bring events of a month into the default partition, because its own was never made. Such a month
+ * cannot be added before they have moved, which is the worker's work (partitions.c).
+ */
 void
 history_create_months(void)
 {
@@ -56,6 +60,7 @@ history_create_months(void)
 		" FROM (VALUES (date_trunc('month', now() AT TIME ZONE 'UTC')),"
 		"  (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month')) v(m)"
 		" WHERE to_regclass('sessauth.event_' || to_char(m, 'YYYY_MM')) IS NULL"
+		" AND NOT EXISTS (SELECT FROM sessauth.event_default WHERE at >= m AT TIME ZONE 'UTC' AND at < (m + interval '1 month') AT TIME ZONE 'UTC')"
 	};
 	char	   *tables[2];
 	char	   *statements[2];

@@ -73,7 +73,7 @@ extern bool ledger_isnull(uint64 row, int column);
 
 /* ---- history.c: the partitions of the history; inside a frame ---- */
 
-/* Makes the partitions of this month and the next where there are none. Throws 23514 when the default one has rows of theirs. */
+/* Makes the partitions of this month and the next where there are none and the default one has no rows of theirs. */
 extern void history_create_months(void);
 
 /* Gives a table that is, or is going to be, a partition its indexes, guards and row security. The name is quoted as SQL needs it. */

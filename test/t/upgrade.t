@@ -52,6 +52,8 @@ refused($old, $_)
   'DELETE FROM sessauth.session', q{UPDATE sessauth.session SET device = 'x'};
 poll_until('the worker to say that it waits', sub { () = slurp_file($ledger->logfile) =~ /sessauth's worker waits/g });
 
+dump_of_old_is_refused();
+
 $old->do('ALTER EXTENSION sessauth UPDATE');
 is(value($app, 'SELECT outcome FROM sessauth.verify(?)', $alice->{access_token}), 'active', 'a session that was refused goes on after the update');
 is(value($old, 'SELECT count(*) FROM sessauth.list_sessions(?, ?)', 'acme', 'alice'), 1, 'the one that made the update, too');
@@ -92,6 +94,24 @@ newer_sql();
 under_load();
 
 done_testing;
+
+# Tables of today cannot take rows of 0.1. That must be told, and must leave no ledger without its keys.
+sub dump_of_old_is_refused
+{
+	my $temporary = private_dir();
+	my $dump      = "$temporary/0.1.sql";
+	my $err;
+
+	$root->do('CREATE DATABASE refused');
+	PostgreSQL::Test::Utils::system_or_bail('pg_dump', '-f', $dump, '-d', $ledger->connstr('old'));
+	ok(!IPC::Run::run([ 'psql', '-qX', '--single-transaction', '-v', 'ON_ERROR_STOP=1', '-d', $ledger->connstr('refused'), '-f', $dump ],
+		'>', \my $out, '2>', \$err), 'a dump of 0.1 is not restored into the version of today');
+	like($err, qr/ERROR:.*client_addr/, 'and psql says what is missing');
+	my $refused = $ledger->dbh(undef, 'refused');
+	is(value($refused, q{SELECT to_regclass('sessauth.session')}), undef, 'nothing is left of the attempt');
+	$refused->disconnect;
+	return;
+}
 
 # The other way round: the package is new, its SQL too, and the server was not restarted.
 sub newer_sql
