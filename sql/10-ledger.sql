@@ -87,7 +87,7 @@ CREATE TABLE sessauth.event (
 	xid			xid8 NOT NULL DEFAULT pg_current_xact_id(),
 	kind		text NOT NULL,
 	revokes		text CHECK (revokes IN ('session', 'user', 'tenant', 'key')),
-	tenant_id	text COLLATE "C",
+	tenant_id	text COLLATE "C" DEFAULT '',
 	user_id		text COLLATE "C",
 	session_id	uuid,
 	kid			text,
@@ -109,6 +109,7 @@ CREATE TABLE sessauth.event_default PARTITION OF sessauth.event DEFAULT;
 COMMENT ON TABLE sessauth.event IS 'Append-only: the history of everything that happened, and what the worker publishes';
 COMMENT ON TABLE sessauth.event_default IS 'Catches events of a month that has no partition yet';
 COMMENT ON COLUMN sessauth.event.xid IS 'The transaction that wrote it: consumers read by snapshot, because ids are given before commit';
+COMMENT ON COLUMN sessauth.event.tenant_id IS 'Empty for what concerns no tenant';
 COMMENT ON COLUMN sessauth.event.revokes IS 'What it revokes, if anything: session, user, tenant or key';
 COMMENT ON COLUMN sessauth.event.epoch IS 'Session events: the user''s epoch at the session''s birth; user and tenant events: the new epoch';
 COMMENT ON COLUMN sessauth.event.version IS 'Session events: the version of the session row after the change';

@@ -22,6 +22,23 @@ CREATE FUNCTION sessauth.reads_tenants() RETURNS text[]
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_reads_tenants';
 COMMENT ON FUNCTION sessauth.reads_tenants() IS 'The tenants whose rows the current user may read; for policies';
 
+CREATE FUNCTION sessauth.reads_from() RETURNS text[]
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_reads_from';
+COMMENT ON FUNCTION sessauth.reads_from() IS 'The first tenant, in the order of the bytes, that the current user may read, several times, or none; for policies';
+
+CREATE FUNCTION sessauth.reads_to() RETURNS text[]
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_reads_to';
+COMMENT ON FUNCTION sessauth.reads_to() IS 'The last tenant that the current user may read, several times, or none; for policies';
+
+CREATE FUNCTION sessauth.in_reach_support(internal) RETURNS internal
+	LANGUAGE C STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sessauth_in_reach_support';
+COMMENT ON FUNCTION sessauth.in_reach_support(internal) IS 'Tells the planner that an index on tenant_id can answer in_reach()';
+
+CREATE FUNCTION sessauth.in_reach(text) RETURNS boolean
+	LANGUAGE C STABLE PARALLEL RESTRICTED SUPPORT sessauth.in_reach_support
+	AS 'MODULE_PATHNAME', 'sessauth_in_reach';
+COMMENT ON FUNCTION sessauth.in_reach(text) IS 'The tenant is not outside the range from reads_from() to reads_to(); for policies';
+
 ALTER TABLE sessauth.tenant ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE sessauth.tenant_user ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE sessauth.session ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -50,13 +67,21 @@ ALTER TABLE sessauth.session ALTER tenant_id SET STATISTICS 0, ALTER user_id SET
 ALTER TABLE sessauth.event ALTER tenant_id SET STATISTICS 0, ALTER user_id SET STATISTICS 0, ALTER session_id SET STATISTICS 0,
 	ALTER actor SET STATISTICS 0, ALTER ip SET STATISTICS 0, ALTER client_addr SET STATISTICS 0, ALTER reason SET STATISTICS 0;
 
+/*
+ * in_reach() says nothing that the rest does not say. But an index can use it, and it contradicts a reader who asks for
+ * another tenant before a row is touched: else the time, and EXPLAIN (ANALYZE), would tell whether there is one.
+ */
 CREATE POLICY readers ON sessauth.tenant FOR SELECT
-	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+	USING (sessauth.in_reach(tenant_id)
+		AND ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[])));
 CREATE POLICY readers ON sessauth.tenant_user FOR SELECT
-	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+	USING (sessauth.in_reach(tenant_id)
+		AND ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[])));
 CREATE POLICY readers ON sessauth.session FOR SELECT
-	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+	USING (sessauth.in_reach(tenant_id)
+		AND ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[])));
 CREATE POLICY readers ON sessauth.arrival FOR SELECT
 	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 CREATE POLICY readers ON sessauth.event FOR SELECT
-	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+	USING (sessauth.in_reach(tenant_id)
+		AND ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[])));

@@ -85,7 +85,8 @@ CREATE VIEW sessauth.sessions WITH (security_barrier) AS
 	FROM sessauth.session s
 	LEFT JOIN sessauth.tenant_user u ON u.tenant_id = s.tenant_id AND u.user_id = s.user_id
 	LEFT JOIN sessauth.tenant t ON t.tenant_id = s.tenant_id
-	WHERE (SELECT sessauth.reads_all()) OR s.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]);
+	WHERE sessauth.in_reach(s.tenant_id)
+		AND ((SELECT sessauth.reads_all()) OR s.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 COMMENT ON VIEW sessauth.sessions IS 'Who is logged in where, live or why not';
 
 DO $$

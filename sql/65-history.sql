@@ -10,7 +10,8 @@ CREATE VIEW sessauth.history WITH (security_barrier) AS
 	SELECT e.event_id, e.at, e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.epoch, e.actor, e.role, e.ip, e.client_addr,
 		e.reason, e.detail -> 'before' AS before, e.detail -> 'after' AS after
 	FROM sessauth.event e
-	WHERE (SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]);
+	WHERE sessauth.in_reach(e.tenant_id)
+		AND ((SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 COMMENT ON VIEW sessauth.history IS 'Everything that happened. The newest: of a tenant, ORDER BY at DESC LIMIT n; of all, ORDER BY event_id DESC';
 COMMENT ON COLUMN sessauth.history.actor IS 'Who asked for it: the user of an authenticated transaction, else whom the caller named';
 COMMENT ON COLUMN sessauth.history.role IS 'The database role that did it';
@@ -24,6 +25,7 @@ CREATE VIEW sessauth.revocations WITH (security_barrier) AS
 		a.confirmed_at - a.committed_after AS everywhere_after
 	FROM sessauth.event e LEFT JOIN sessauth.arrival a ON a.event_id = e.event_id
 	WHERE e.revokes IS NOT NULL
+		AND sessauth.in_reach(e.tenant_id)
 		AND ((SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 COMMENT ON VIEW sessauth.revocations IS
 	'Who logged whom out, when and why: what ended sessions or keys. The newest: of a tenant, ORDER BY at DESC LIMIT n; of all, ORDER BY event_id DESC';

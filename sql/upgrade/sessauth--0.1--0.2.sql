@@ -100,6 +100,60 @@ ALTER TABLE sessauth.arrival ALTER tenant_id SET STATISTICS 0;
 CREATE POLICY readers ON sessauth.arrival FOR SELECT
 	USING ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 
+/* ---- 30: a range that an index can use; what concerns no tenant has an empty one ---- */
+
+ALTER TABLE sessauth.event ALTER COLUMN tenant_id SET DEFAULT '';
+UPDATE sessauth.event SET tenant_id = '' WHERE tenant_id IS NULL;
+COMMENT ON COLUMN sessauth.event.tenant_id IS 'Empty for what concerns no tenant';
+
+CREATE FUNCTION sessauth.reads_from() RETURNS text[]
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_reads_from';
+COMMENT ON FUNCTION sessauth.reads_from() IS 'The first tenant, in the order of the bytes, that the current user may read, several times, or none; for policies';
+
+CREATE FUNCTION sessauth.reads_to() RETURNS text[]
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_reads_to';
+COMMENT ON FUNCTION sessauth.reads_to() IS 'The last tenant that the current user may read, several times, or none; for policies';
+
+CREATE FUNCTION sessauth.in_reach_support(internal) RETURNS internal
+	LANGUAGE C STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'sessauth_in_reach_support';
+COMMENT ON FUNCTION sessauth.in_reach_support(internal) IS 'Tells the planner that an index on tenant_id can answer in_reach()';
+
+CREATE FUNCTION sessauth.in_reach(text) RETURNS boolean
+	LANGUAGE C STABLE PARALLEL RESTRICTED SUPPORT sessauth.in_reach_support
+	AS 'MODULE_PATHNAME', 'sessauth_in_reach';
+COMMENT ON FUNCTION sessauth.in_reach(text) IS 'The tenant is not outside the range from reads_from() to reads_to(); for policies';
+
+DO $$
+DECLARE
+	name text;
+BEGIN
+	FOREACH name IN ARRAY ARRAY['tenant', 'tenant_user', 'session', 'event'] LOOP
+		EXECUTE format('ALTER POLICY readers ON sessauth.%I USING ('
+			'sessauth.in_reach(tenant_id)'
+			' AND ((SELECT sessauth.reads_all()) OR tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[])))', name);
+	END LOOP;
+END
+$$;
+
+CREATE OR REPLACE VIEW sessauth.sessions WITH (security_barrier) AS
+	SELECT s.tenant_id, s.user_id, s.session_id,
+		sessauth.session_state(s.ended_at, s.expires_at, s.idle_expires_at, s.epoch, u.epoch, s.tenant_epoch, t.epoch) AS state,
+		s.device, s.ip, s.user_agent, s.created_at, s.refreshed_at, s.expires_at, s.idle_expires_at, s.access_expires_at,
+		s.ended_at, s.end_reason
+	FROM sessauth.session s
+	LEFT JOIN sessauth.tenant_user u ON u.tenant_id = s.tenant_id AND u.user_id = s.user_id
+	LEFT JOIN sessauth.tenant t ON t.tenant_id = s.tenant_id
+	WHERE sessauth.in_reach(s.tenant_id)
+		AND ((SELECT sessauth.reads_all()) OR s.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
+
+DO $$
+BEGIN
+	IF current_setting('server_version_num')::int >= 150000 THEN
+		ALTER VIEW sessauth.sessions SET (security_invoker = true);
+	END IF;
+END
+$$;
+
 /* ---- 65: reading the history ---- */
 
 DROP VIEW sessauth.history;
@@ -108,7 +162,8 @@ CREATE VIEW sessauth.history WITH (security_barrier) AS
 	SELECT e.event_id, e.at, e.kind, e.tenant_id, e.user_id, e.session_id, e.kid, e.epoch, e.actor, e.role, e.ip, e.client_addr,
 		e.reason, e.detail -> 'before' AS before, e.detail -> 'after' AS after
 	FROM sessauth.event e
-	WHERE (SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]);
+	WHERE sessauth.in_reach(e.tenant_id)
+		AND ((SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 COMMENT ON VIEW sessauth.history IS 'Everything that happened. The newest: of a tenant, ORDER BY at DESC LIMIT n; of all, ORDER BY event_id DESC';
 COMMENT ON COLUMN sessauth.history.actor IS 'Who asked for it: the user of an authenticated transaction, else whom the caller named';
 COMMENT ON COLUMN sessauth.history.role IS 'The database role that did it';
@@ -122,6 +177,7 @@ CREATE VIEW sessauth.revocations WITH (security_barrier) AS
 		a.confirmed_at - a.committed_after AS everywhere_after
 	FROM sessauth.event e LEFT JOIN sessauth.arrival a ON a.event_id = e.event_id
 	WHERE e.revokes IS NOT NULL
+		AND sessauth.in_reach(e.tenant_id)
 		AND ((SELECT sessauth.reads_all()) OR e.tenant_id = ANY ((SELECT sessauth.reads_tenants())::text[]));
 COMMENT ON VIEW sessauth.revocations IS
 	'Who logged whom out, when and why: what ended sessions or keys. The newest: of a tenant, ORDER BY at DESC LIMIT n; of all, ORDER BY event_id DESC';
@@ -364,7 +420,8 @@ BEGIN
 					'sessauth.erase_user(text, text, text, text)', 'sessauth.finish_erasures()', 'sessauth.status()',
 					'sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz)', 'sessauth.sweep_sessions(uuid, integer)',
 					'sessauth.resync(text)', 'sessauth.reconcile(text)', 'sessauth.mirror_status()',
-					'sessauth.receipt(bigint)', 'sessauth.await_receipt(bigint, interval)', 'sessauth.revocations_since(uuid, bigint)']::regprocedure[])
+					'sessauth.receipt(bigint)', 'sessauth.await_receipt(bigint, interval)', 'sessauth.revocations_since(uuid, bigint)',
+					'sessauth.reads_from()', 'sessauth.reads_to()', 'sessauth.in_reach(text)', 'sessauth.in_reach_support(internal)']::regprocedure[])
 		) o, aclexplode(o.acl) a
 		WHERE a.grantee <> o.owner
 	LOOP

@@ -44,7 +44,8 @@ static const struct
 	ACCESS_SERVICE | ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"EXECUTE ON FUNCTION sessauth.revocations_since(uuid, bigint)", ACCESS_SERVICE | ACCESS_NODE | ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"EXECUTE ON FUNCTION sessauth.reads_all()", ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
-	{"EXECUTE ON FUNCTION sessauth.reads_tenants()", ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
+	{"EXECUTE ON FUNCTION sessauth.reads_tenants(), sessauth.reads_from(), sessauth.reads_to(),"
+		" sessauth.in_reach(text)", ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"EXECUTE ON FUNCTION sessauth.session_state(timestamptz, timestamptz, timestamptz, bigint, bigint, bigint, bigint)",
 	ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
 	{"EXECUTE ON FUNCTION sessauth.mirror_status(), sessauth.node_status(), sessauth.status()", ACCESS_AUDITOR},

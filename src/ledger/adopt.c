@@ -74,7 +74,7 @@ sessauth_adopt(PG_FUNCTION_ARGS)
 {
 	static LedgerQuery record = {
 		"INSERT INTO sessauth.event (kind, revokes, tenant_id, user_id, session_id, kid, epoch, until, at, reason)"
-		" VALUES ('" KIND "', $1, $2, $3, $4, $5, $6, $7, sessauth.ledger_time(), '" REASON "')", A_COUNT, A_TYPES
+		" VALUES ('" KIND "', $1, coalesce($2, ''), $3, $4, $5, $6, $7, sessauth.ledger_time(), '" REASON "')", A_COUNT, A_TYPES
 	};
 	LedgerCall	call;
 	Adoption   *adoption = NULL;

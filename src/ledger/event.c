@@ -342,6 +342,8 @@ write_event(Event *event)
 	if (ledger_action.ip)
 		set_datum(event, EC_IP, PointerGetDatum(ledger_action.ip));
 	event->values[EC_CLIENT_ADDR] = client_addr(&event->nulls[EC_CLIENT_ADDR]);
+	if (event->nulls[EC_TENANT])
+		set_text(event, EC_TENANT, "");
 	row_append(&table_event, EC_AT, event->values, event->nulls);
 	ledger_action.event_id = event_id;
 }

@@ -206,6 +206,25 @@ forget_grants(Datum arg, Oid relid)
 	}
 }
 
+bool
+access_range(Oid role, int accesses, const char **first, const char **last)
+{
+	*first = *last = NULL;
+	load_grants();
+	for (int i = 0; i < cache.count; i++)
+	{
+		const Grant *grant = &cache.grants[i];
+
+		if ((grant->access & accesses) == 0 || grant->tenant_id == NULL || !role_matches(grant, role))
+			continue;
+		if (*first == NULL || strcmp(grant->tenant_id, *first) < 0)
+			*first = grant->tenant_id;
+		if (*last == NULL || strcmp(grant->tenant_id, *last) > 0)
+			*last = grant->tenant_id;
+	}
+	return *first != NULL;
+}
+
 PG_FUNCTION_INFO_V1(sessauth_reads_all);
 
 /* reads_all() → boolean: the current user may read every tenant. For policies. */

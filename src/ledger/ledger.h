@@ -139,6 +139,12 @@ extern bool access_allows(Oid role, int accesses, const char *tenant_id);
 /* True when the role has one of these accesses for every tenant. */
 extern bool access_is_unlimited(Oid role, int accesses);
 
+/*
+ * The first and the last, by bytes, of the tenants for which the role has one of these accesses; false when there are
+ * none. They live as long as nobody changes a grant.
+ */
+extern bool access_range(Oid role, int accesses, const char **first, const char **last);
+
 /* access_allows and access_require_own_tenant for the current user, throwing ERRCODE_INSUFFICIENT_PRIVILEGE. */
 extern void access_require(int accesses, const char *tenant_id);
 

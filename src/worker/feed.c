@@ -22,7 +22,7 @@
 	"e.xid, e.event_id, e.tenant_id, e.user_id, e.session_id::text, e.epoch, e.tenant_epoch," \
 	" e.version, e.live, e.expires_at, e.until, e.at"
 #define ABOUT_KEYS \
-	" AND e.tenant_id IS NOT NULL AND e.epoch IS NOT NULL" \
+	" AND e.tenant_id <> '' AND e.epoch IS NOT NULL" \
 	" AND (e.session_id IS NULL OR e.version IS NOT NULL AND e.user_id IS NOT NULL AND e.tenant_epoch IS NOT NULL" \
 	"  AND e.expires_at IS NOT NULL)"
 

@@ -25,7 +25,7 @@ SELECT ok(relrowsecurity AND relforcerowsecurity, format('row security of %s is 
 	FROM pg_class WHERE relnamespace = 'sessauth'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname;
 SELECT is_empty($$SELECT tablename, policyname FROM pg_policies WHERE schemaname = 'sessauth'
 	AND (cmd <> 'SELECT' OR permissive <> 'PERMISSIVE' OR roles <> '{public}'
-		OR qual !~ '^\( SELECT sessauth\.reads_all\(\) AS reads_all\)$|^\(\( SELECT sessauth\.reads_all\(\) AS reads_all\) OR \(tenant_id = ANY \(\( SELECT sessauth\.reads_tenants\(\) AS reads_tenants\)::text\[\]\)\)\)$')$$,
+		OR qual !~ '^\( SELECT sessauth\.reads_all\(\) AS reads_all\)$|^\(\( SELECT sessauth\.reads_all\(\) AS reads_all\) OR \(tenant_id = ANY \(\( SELECT sessauth\.reads_tenants\(\) AS reads_tenants\)::text\[\]\)\)\)$|^\(sessauth\.in_reach\(tenant_id\) AND \(\( SELECT sessauth\.reads_all\(\) AS reads_all\) OR \(tenant_id = ANY \(\( SELECT sessauth\.reads_tenants\(\) AS reads_tenants\)::text\[\]\)\)\)\)$')$$,
 	'every policy is for reading, and asks for the right to read everything or this tenant');
 SELECT is_empty($$SELECT tablename FROM pg_policies WHERE schemaname = 'sessauth' AND qual !~ 'reads_tenants'
 	AND tablename IN (SELECT relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE relnamespace = 'sessauth'::regnamespace AND attname = 'tenant_id')$$,
@@ -56,8 +56,8 @@ INSERT INTO matrix VALUES
 		'receipt', 'await_receipt', 'revocations_since']),
 	('node', ARRAY['revocations_since', 'verify', 'introspect', 'jwks', 'link_key', 'authenticate', 'current_tenant', 'current_user_id', 'current_session_id']),
 	('admin', ARRAY['jwks', 'list_sessions', 'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant',
-		'block_user', 'unblock_user', 'reads_all', 'reads_tenants', 'session_state', 'receipt', 'await_receipt', 'revocations_since']),
-	('auditor', ARRAY['jwks', 'reads_all', 'reads_tenants', 'session_state', 'mirror_status', 'node_status', 'status', 'receipt', 'await_receipt', 'revocations_since']);
+		'block_user', 'unblock_user', 'reads_all', 'reads_tenants', 'reads_from', 'reads_to', 'in_reach', 'session_state', 'receipt', 'await_receipt', 'revocations_since']),
+	('auditor', ARRAY['jwks', 'reads_all', 'reads_tenants', 'reads_from', 'reads_to', 'in_reach', 'session_state', 'mirror_status', 'node_status', 'status', 'receipt', 'await_receipt', 'revocations_since']);
 SELECT bag_eq(
 	format($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'sessauth'::regnamespace AND has_function_privilege('tap_%s', oid, 'EXECUTE')$$, access),
 	format('SELECT unnest(%L::text[])', functions),

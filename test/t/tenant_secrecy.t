@@ -117,6 +117,18 @@ END
 				'... not by a range, either');
 		}
 	}
+	# By name, whatever way the planner takes to it: what is there costs what is not there costs, and no row is touched.
+	for my $way ('enable_seqscan', 'enable_bitmapscan', 'enable_indexscan')
+	{
+		my @off = $way eq 'enable_seqscan' ? ($way) : ('enable_seqscan', $way);
+		for my $relation ('session', 'sessions', 'tenant_user', 'event', 'history', 'revocations')
+		{
+			next if !value($dba, q{SELECT has_any_column_privilege(?, ?::regclass, 'SELECT')}, "a_$access", "sessauth.$relation");
+			my ($there, $not) = map { touched($dbh, "SELECT count(*) FROM sessauth.$relation WHERE tenant_id = 'other' AND user_id = '$_'", @off) } 'user1', 'nemo';
+			is($there, $not, "$access: a user of another tenant in $relation costs as much as one who is not there (without @off)");
+			is($there =~ s/ .*//r, 0, '... no row of theirs is read');
+		}
+	}
 	is(value($dbh, q{SELECT count(*) FROM pg_stats WHERE schemaname = 'sessauth' AND (most_common_vals IS NOT NULL OR histogram_bounds IS NOT NULL)}), 0,
 		"$access: pg_stats shows no value of the ledger");
 }
@@ -178,4 +190,19 @@ sub estimate
 	my ($dbh, $relation, $condition) = @_;
 	my ($rows) = value($dbh, "EXPLAIN SELECT tenant_id FROM sessauth.$relation WHERE $condition") =~ /rows=(\d+)/;
 	return $rows;
+}
+
+# How many rows a query threw away that it had read by an index, and how many pages it needed.
+sub touched
+{
+	my ($dbh, $query, @off) = @_;
+	$dbh->begin_work;
+	$dbh->do("SET LOCAL $_ = off") for @off;
+	my $plan = join "\n", map { $_->[0] } @{ $dbh->selectall_arrayref("EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off, SUMMARY off) $query") };
+	$plan    = join "\n", map { $_->[0] } @{ $dbh->selectall_arrayref("EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off, SUMMARY off) $query") };
+	$dbh->rollback;
+	my $rows = 0;
+	$rows += $_ for $plan =~ /Rows Removed by (?:Filter|Index Recheck): (\d+)/g;
+	my ($pages) = $plan =~ /Buffers: shared hit=(\d+)/;
+	return "$rows rows, " . ($pages // 0) . ' pages';
 }

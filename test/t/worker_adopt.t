@@ -88,7 +88,7 @@ ok(value($ndba, 'SELECT revoked_at IS NOT NULL FROM sessauth.signing_key WHERE k
 is(value($ndba, 'SELECT outcome FROM sessauth.refresh_session(?)', $token{alice}{refresh_token}), 'ok', 'who had not been revoked goes on');
 cmp_ok(value($ndba, q{SELECT epoch FROM sessauth.tenant_user WHERE user_id = 'alice'}), '<', 1_000_000_000, 'what nobody has signed is not believed');
 cmp_ok(value($ndba, q{SELECT last_value FROM sessauth.epoch_seq}), '<', 1_000_000_000, 'and does not move the epochs');
-is_deeply([ map { "$_->{revokes} $_->{who}" } rows($ndba, q{SELECT revokes, coalesce(user_id, tenant_id, 'key') AS who FROM sessauth.event
+is_deeply([ map { "$_->{revokes} $_->{who}" } rows($ndba, q{SELECT revokes, coalesce(user_id, nullif(tenant_id, ''), 'key') AS who FROM sessauth.event
 	WHERE kind = 'revocation_adopted' ORDER BY 1, 2}) ], [ 'key key', 'session carol', 'tenant closed', 'user bob', 'user dave' ],
 	'the history says what was adopted, each once, and also of a user whom the ledger does not know');
 like(slurp_file($new->logfile), qr/adopted \d+ revocations that it had lost/, 'and the log says so');
