@@ -89,7 +89,7 @@ sessauth_record(PG_FUNCTION_ARGS)
 				 errmsg("sessauth.record() must be called as a trigger")));
 
 	change.desc = RelationGetDescr(tg->tg_relation);
-	change.old = TRIGGER_FIRED_BY_INSERT(tg->tg_event) ? NULL : tg->tg_trigtuple;
+	change.old = TRIGGER_FIRED_BY_INSERT(tg->tg_event) || ledger_action.renumbers ? NULL : tg->tg_trigtuple;
 	change.new = TRIGGER_FIRED_BY_DELETE(tg->tg_event) ? NULL :
 		TRIGGER_FIRED_BY_INSERT(tg->tg_event) ? tg->tg_trigtuple : tg->tg_newtuple;
 	change.row = change.new ? change.new : change.old;
@@ -106,7 +106,10 @@ sessauth_record(PG_FUNCTION_ARGS)
 		ledger_check_library();
 	else
 		ledger_begin(&call, fcinfo);
-	if (ledger_is_active() && !ledger_action.part_of_drop && !ledger_action.unseen)
+	if (TRIGGER_FIRED_BY_INSERT(tg->tg_event) && (describe == describe_user || describe == describe_tenant) &&
+		renumber_inserted(fcinfo))
+		 /* that wrote the event */ ;
+	else if (ledger_is_active() && !ledger_action.part_of_drop && !ledger_action.unseen)
 	{
 		memset(&event, 0, sizeof(event));
 		memset(event.nulls, true, sizeof(event.nulls));

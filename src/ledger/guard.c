@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
@@ -18,10 +19,11 @@
 #include "utils/datum.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "ledger/ledger.h"
 #include "ledger/policy.h"
-#include "ledger/rows.h"
+#include "ledger/tables.h"
 
 static HeapTuple replace(HeapTuple row, TupleDesc desc, const char *name, Datum value);
 static int64 raised_epoch(FunctionCallInfo fcinfo, int64 above);
@@ -171,6 +173,60 @@ sessauth_guard_history(PG_FUNCTION_ARGS)
 				 errdetail("Its rows are written once, by what happens."),
 				 errhint("A superuser takes a person out of it with sessauth.erase_user().")));
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(tg->tg_event) ? tg->tg_newtuple : tg->tg_trigtuple);
+}
+
+/*
+ * An insert takes its epoch before it waits for another transaction that made the same row. When that one deletes it
+ * again, the deletion is published with a newer epoch, and nodes would refuse every session of the row that comes next.
+ */
+bool
+renumber_inserted(FunctionCallInfo fcinfo)
+{
+	static LedgerQuery newest = {"SELECT last_value FROM sessauth.epoch_seq"};
+	TriggerData *tg = (TriggerData *) fcinfo->context;
+	TupleDesc	desc = RelationGetDescr(tg->tg_relation);
+	bool		is_tenant = strcmp(RelationGetRelationName(tg->tg_relation), "tenant") == 0;
+	LedgerTable *table = is_tenant ? &table_tenant : &table_user;
+	int			column = is_tenant ? TC_EPOCH : UC_EPOCH;
+	LedgerCall	call;
+	LedgerRow	row;
+	Snapshot	snapshot;
+	Datum		keys[2];
+	Datum		values[ROW_COLUMNS_MAX] = {0};
+	bool		nulls[ROW_COLUMNS_MAX] = {false};
+	bool		change[ROW_COLUMNS_MAX] = {false};
+	bool		isnull;
+	int64		epoch = DatumGetInt64(get(tg->tg_trigtuple, desc, "epoch", &isnull));
+	bool		is_newest;
+
+	if (!ledger_is_active())
+		return false;
+	ledger_begin(&call, fcinfo);
+	ledger_run(&newest, NULL, NULL);
+	is_newest = ledger_int8(0, 1) == epoch;
+	ledger_end(&call);
+	if (is_newest)
+		return false;
+
+	keys[0] = get(tg->tg_trigtuple, desc, "tenant_id", &isnull);
+	if (!is_tenant)
+		keys[1] = get(tg->tg_trigtuple, desc, "user_id", &isnull);
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	/* The statement may have gone on to change its own row; then that has raised the epoch, or deleted it. */
+	if (!row_find(table, snapshot, keys, &row) || !ItemPointerEquals(&row.tuple->t_self, &tg->tg_trigtuple->t_self))
+	{
+		UnregisterSnapshot(snapshot);
+		return false;
+	}
+	UnregisterSnapshot(snapshot);
+	values[column] = Int64GetDatum(epoch + 1);
+	change[column] = true;
+	ledger_action.renumbers = true;
+	row_update(table, &row, values, nulls, change);
+	ledger_action.renumbers = false;
+	return true;
 }
 
 /*

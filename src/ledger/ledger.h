@@ -104,6 +104,7 @@ typedef struct LedgerAction
 	bool		in_call;		/* the statement is ours, not a DBA's */
 	const char *kind;			/* overrides the name that the trigger would give */
 	bool		revokes_user;	/* a user's first row is made by its revocation */
+	bool		renumbers;		/* this update of a row is part of its insert */
 	bool		part_of_drop;	/* this row goes with its tenant or user: no event of its own */
 	bool		unseen;			/* upkeep: nobody outside can tell, so no event and no new version */
 	bool		erases;			/* takes a person out of the history: may change it */
@@ -114,6 +115,12 @@ typedef struct LedgerAction
 } LedgerAction;
 
 extern LedgerAction ledger_action;
+
+/*
+ * guard.c: gives the tenant or user that an AFTER INSERT trigger is about the next epoch, unless it has the newest; true
+ * when it did, and the history has the row by then.
+ */
+extern bool renumber_inserted(FunctionCallInfo fcinfo);
 
 /* revoke.c: sets reason and actor from the argument "reason" and the one behind it. Throws ERRCODE_INVALID_PARAMETER_VALUE when too long. */
 extern void revoke_action_args(FunctionCallInfo fcinfo, int reason);
