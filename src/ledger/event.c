@@ -83,10 +83,7 @@ sessauth_record(PG_FUNCTION_ARGS)
 	Event		event;
 	bool		is_hot;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("sessauth.record() must be called as a trigger")));
+	require_trigger(fcinfo);
 
 	change.desc = RelationGetDescr(tg->tg_relation);
 	change.old = TRIGGER_FIRED_BY_INSERT(tg->tg_event) || ledger_action.renumbers ? NULL : tg->tg_trigtuple;
@@ -385,10 +382,7 @@ sessauth_refuse_truncate(PG_FUNCTION_ARGS)
 	TriggerData *tg = (TriggerData *) fcinfo->context;
 	const char *table;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("sessauth.refuse_truncate() must be called as a trigger")));
+	require_trigger(fcinfo);
 	table = RelationGetRelationName(tg->tg_relation);
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -42,10 +42,7 @@ sessauth_guard_session(PG_FUNCTION_ARGS)
 	bool		isnull;
 	int64		version;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("sessauth.guard_session() must be called as a trigger")));
+	require_trigger(fcinfo);
 	desc = RelationGetDescr(tg->tg_relation);
 	for (int i = 0; i < lengthof(fixed); i++)
 	{
@@ -93,10 +90,7 @@ sessauth_guard_epoch(PG_FUNCTION_ARGS)
 	bool		is_tenant;
 	bool		isnull;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("sessauth.guard_epoch() must be called as a trigger")));
+	require_trigger(fcinfo);
 	desc = RelationGetDescr(tg->tg_relation);
 	is_tenant = strcmp(RelationGetRelationName(tg->tg_relation), "tenant") == 0;
 	stop = is_tenant ? "suspended_at" : "blocked_at";
@@ -162,10 +156,7 @@ sessauth_guard_history(PG_FUNCTION_ARGS)
 {
 	TriggerData *tg = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("sessauth.guard_history() must be called as a trigger")));
+	require_trigger(fcinfo);
 	if (!superuser() && !ledger_action.erases)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "commands/trigger.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 
@@ -24,7 +25,27 @@ require_arg(FunctionCallInfo fcinfo, int n, const char *name)
 	if (PG_ARGISNULL(n))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
+				 errmsg("%s must not be null", name),
+				 errhint("Pass a value; this argument is not optional.")));
+}
+
+void
+require_trigger(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("a trigger function of sessauth was not called as a trigger"),
+				 errhint("It works for the tables of the extension alone.")));
+}
+
+void
+openssl_refused(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INTERNAL_ERROR),
+			 errmsg("could not %s", what),
+			 errdetail("OpenSSL refused, or memory is short.")));
 }
 
 char *
@@ -95,7 +116,7 @@ session_id_new(pg_uuid_t *out)
 	uint64		ms = (uint64) (GetCurrentTimestamp() / 1000 + UNIX_TO_PG_SECONDS * 1000);
 
 	if (!sa_random(out->data, UUID_LEN))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a random session id")));
+		openssl_refused("make a random session id");
 	for (int i = 0; i < 6; i++)
 		out->data[i] = (unsigned char) (ms >> (8 * (5 - i)));
 	out->data[6] = (out->data[6] & 0x0f) | 0x70;

@@ -181,6 +181,12 @@ extern void access_require_owner(FunctionCallInfo fcinfo);
 /* Throws ERRCODE_NULL_VALUE_NOT_ALLOWED naming the argument. */
 extern void require_arg(FunctionCallInfo fcinfo, int n, const char *name);
 
+/* Throws ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED. */
+extern void require_trigger(FunctionCallInfo fcinfo);
+
+/* Throws ERRCODE_INTERNAL_ERROR "could not ...". */
+extern void openssl_refused(const char *what) compat_noreturn;
+
 /* Throw ERRCODE_INVALID_PARAMETER_VALUE unless the argument is a valid id. */
 extern char *tenant_id_arg(FunctionCallInfo fcinfo, int n);
 extern char *user_id_arg(FunctionCallInfo fcinfo, int n);

@@ -208,7 +208,7 @@ insert_session(FunctionCallInfo fcinfo, const char *tenant_id, const char *user_
 	if (refresh_key == NULL || !sa_refresh_first(session_id->data, &refresh) ||
 		!sa_refresh_encode(refresh_key, &refresh, token) ||
 		!sa_sha256(token, SA_REFRESH_TEXT_LEN, (unsigned char *) VARDATA(hash)))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
+		openssl_refused("make a refresh token");
 
 	values[SC_ID] = UUIDPGetDatum(session_id);
 	values[SC_TENANT] = CStringGetTextDatum(tenant_id);

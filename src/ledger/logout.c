@@ -5,12 +5,10 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/tuplestore.h"
 
 #include "ledger/bearer.h"
+#include "server/rowset.h"
 
 PG_FUNCTION_INFO_V1(sessauth_logout);
 
@@ -66,30 +64,16 @@ sessauth_list_sessions(PG_FUNCTION_ARGS)
 		"  s.epoch, u.epoch, s.tenant_epoch, t.epoch) = 'live'"
 		" ORDER BY s.created_at DESC, s.session_id", 2, {TEXTOID, TEXTOID}
 	};
-	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
 	char	   *tenant_id = tenant_id_arg(fcinfo, 0);
 	char	   *user_id = user_id_arg(fcinfo, 1);
 	Datum		args[2] = {CStringGetTextDatum(tenant_id), CStringGetTextDatum(user_id)};
 	LedgerCall	call;
-	MemoryContext old;
 	Tuplestorestate *rows;
 	TupleDesc	desc;
 	uint64		count;
 
 	access_require(ACCESS_SERVICE | ACCESS_TENANT_ADMIN, tenant_id);
-	if (info == NULL || !IsA(info, ReturnSetInfo) || !(info->allowedModes & SFRM_Materialize))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("set-valued function called in context that cannot accept a set")));
-	old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != 7)
-		elog(ERROR, "sessauth: the function's result type is not what the library was built for");
-	rows = tuplestore_begin_heap(false, false, work_mem);
-	info->returnMode = SFRM_Materialize;
-	info->setResult = rows;
-	info->setDesc = desc;
-	MemoryContextSwitchTo(old);
-
+	rows = rowset_begin(fcinfo, 7, &desc);
 	ledger_begin(&call, fcinfo);
 	count = ledger_run(&query, args, NULL);
 	for (uint64 i = 0; i < count; i++)

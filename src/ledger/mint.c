@@ -66,7 +66,8 @@ access_token_mint(const pg_uuid_t *session_id, const char *tenant_id, const char
 	sa_wipe(token, strlen(token));
 	free(token);
 	if (result == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
+				 errdetail("Failed while signing an access token.")));
 	return result;
 }
 

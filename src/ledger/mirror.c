@@ -63,7 +63,8 @@ sessauth_add_mirror(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2) && text_to_cstring(PG_GETARG_TEXT_PP(2))[0] != '/')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the path of the password file must be absolute")));
+				 errmsg("the path of the password file must be absolute"),
+				 errhint("Name a file that the server can read, like /etc/sessauth/redis.password.")));
 
 	ledger_begin(&call, fcinfo);
 	ledger_activate();

@@ -108,7 +108,8 @@ sessauth_await_receipt(PG_FUNCTION_ARGS)
 	if (timeout < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the timeout must not be negative")));
+				 errmsg("the timeout must not be negative"),
+				 errhint("A timeout of 0 asks without waiting.")));
 	end = clock_boot() + timeout;
 
 	ledger_begin(&call, fcinfo);

@@ -179,7 +179,7 @@ rotate(FunctionCallInfo fcinfo, const SessionRow *session, const Policy *policy,
 	SET_VARSIZE(hash, VARHDRSZ + SA_DIGEST_LEN);
 	if (!sa_random(VARDATA(salt), SA_SALT_LEN) ||
 		!sa_refresh_next(key, token, (unsigned char *) VARDATA(salt), &next))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
+		openssl_refused("make a refresh token");
 	encode(key, &next, text);
 	hash_text(text, SA_REFRESH_TEXT_LEN, (unsigned char *) VARDATA(hash));
 	fill_answer(session, policy, text, now, idle, answer);
@@ -216,7 +216,7 @@ answer_again(const SessionRow *session, const Policy *policy, const SaRefresh *t
 
 	if (VARSIZE_ANY_EXHDR(salt) != SA_SALT_LEN ||
 		!sa_refresh_next(key, token, (unsigned char *) VARDATA_ANY(salt), &next))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
+		openssl_refused("make a refresh token");
 	encode(key, &next, text);
 	fill_answer(session, policy, text, now, session->idle_expires_at, answer);
 
@@ -261,14 +261,14 @@ static void
 encode(const unsigned char *key, const SaRefresh *token, char *out)
 {
 	if (!sa_refresh_encode(key, token, out))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a refresh token")));
+		openssl_refused("make a refresh token");
 }
 
 static void
 hash_text(const char *text, size_t len, unsigned char *out)
 {
 	if (!sa_sha256(text, len, out))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not hash a refresh token")));
+		openssl_refused("hash a refresh token");
 }
 
 static bool

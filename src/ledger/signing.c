@@ -217,7 +217,10 @@ create_key(SaAlg alg)
 		values[2] = CStringGetTextDatum(jwk);
 	free(jwk);
 	if (!ok)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a signing key with %s", sa_alg_name(alg))));
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not make a signing key with %s", sa_alg_name(alg)),
+				 errdetail("OpenSSL refused, or memory is short.")));
 
 	values[0] = CStringGetTextDatum(kid);
 	values[1] = CStringGetTextDatum(sa_alg_name(alg));

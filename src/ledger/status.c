@@ -15,10 +15,9 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/syscache.h"
-#include "utils/tuplestore.h"
-#include "funcapi.h"
 
 #include "ledger/status.h"
+#include "server/rowset.h"
 
 #define LOCK_TIMEOUT	"1s"	/* a table that somebody has locked is a finding, too, and none to wait for */
 
@@ -26,7 +25,6 @@ static Tuplestorestate *rows = NULL;
 static TupleDesc row_desc;
 
 static Oid	function_owner(FunctionCallInfo fcinfo);
-static void begin_rows(FunctionCallInfo fcinfo);
 static void run_check(const StatusCheck *check, Oid owner);
 static void tell_error(const char *name, MemoryContext context);
 
@@ -44,7 +42,7 @@ sessauth_status(PG_FUNCTION_ARGS)
 
 	if (!is_owner)
 		access_require(ACCESS_AUDITOR, NULL);
-	begin_rows(fcinfo);
+	rows = rowset_begin(fcinfo, 4, &row_desc);
 	if (is_owner || access_is_unlimited(GetUserId(), ACCESS_AUDITOR))
 	{
 		for (const StatusCheck *check = status_server_checks; check->name; check++)
@@ -67,26 +65,6 @@ function_owner(FunctionCallInfo fcinfo)
 	owner = ((Form_pg_proc) GETSTRUCT(proc))->proowner;
 	ReleaseSysCache(proc);
 	return owner;
-}
-
-static void
-begin_rows(FunctionCallInfo fcinfo)
-{
-	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
-	MemoryContext old;
-
-	if (info == NULL || !IsA(info, ReturnSetInfo) || !(info->allowedModes & SFRM_Materialize))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("set-valued function called in context that cannot accept a set")));
-	old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, &row_desc) != TYPEFUNC_COMPOSITE || row_desc->natts != 4)
-		elog(ERROR, "sessauth: the function's result type is not what the library was built for");
-	rows = tuplestore_begin_heap(true, false, work_mem);
-	info->returnMode = SFRM_Materialize;
-	info->setResult = rows;
-	info->setDesc = row_desc;
-	MemoryContextSwitchTo(old);
 }
 
 void

@@ -17,6 +17,7 @@
 #include "core/digest.h"
 #include "core/encoding.h"
 #include "ledger/signing.h"
+#include "ledger/ledger.h"
 #include "ledger/verified.h"
 #include "server/settings.h"
 
@@ -105,7 +106,7 @@ verified_read(const char *text, size_t len, int64 now, const Verified **out)
 	sa_token_free(&token);
 
 	if (result == SA_TOKEN_ERROR)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not check a token")));
+		openssl_refused("check a token");
 	if (result != SA_TOKEN_OK && result != SA_TOKEN_EXPIRED && result != SA_TOKEN_NOT_YET_VALID)
 		return result;
 

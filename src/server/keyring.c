@@ -136,7 +136,7 @@ keyring_ensure_secrets(void)
 			sa_seal(master_key(), label, secret, sizeof(secret), (unsigned char *) VARDATA(sealed));
 		sa_wipe(secret, sizeof(secret));
 		if (!ok)
-			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a random secret")));
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a random secret"), errdetail("OpenSSL refused.")));
 		values[0] = CStringGetTextDatum(names[i]);
 		values[1] = PointerGetDatum(sealed);
 		master_key_id(master_key(), id);

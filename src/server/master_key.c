@@ -135,7 +135,7 @@ master_key_id(const unsigned char *key, char id[MASTER_KEY_ID_SIZE])
 	unsigned char mac[SA_DIGEST_LEN];
 
 	if (!sa_mac(key, &label, 1, mac))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute the id of the master key")));
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute the id of the master key"), errdetail("OpenSSL refused.")));
 	sa_hex_encode(mac, (MASTER_KEY_ID_SIZE - 1) / 2, id);
 }
 

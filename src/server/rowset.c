@@ -19,11 +19,12 @@ rowset_begin(FunctionCallInfo fcinfo, int columns, TupleDesc *desc)
 	if (info == NULL || !IsA(info, ReturnSetInfo) || !(info->allowedModes & SFRM_Materialize))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("set-valued function called in context that cannot accept a set")));
+				 errmsg("set-valued function called in context that cannot accept a set"),
+				 errhint("Call it in FROM.")));
 	old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
 	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE || (*desc)->natts != columns)
 		elog(ERROR, "sessauth: the function's result type is not what the library was built for");
-	rows = tuplestore_begin_heap(false, false, work_mem);
+	rows = tuplestore_begin_heap((info->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
 	info->returnMode = SFRM_Materialize;
 	info->setResult = rows;
 	info->setDesc = *desc;

@@ -6,13 +6,12 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
 #include "ledger/ledger.h"
+#include "server/rowset.h"
 #include "server/shmem.h"
 #include "server/wake.h"
 #include "worker/worker.h"
@@ -253,27 +252,12 @@ sessauth_node_status(PG_FUNCTION_ARGS)
 static Tuplestorestate *
 begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc, int columns)
 {
-	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
-	MemoryContext old;
-	Tuplestorestate *rows;
-
 	if (shared == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("sessauth must be loaded by shared_preload_libraries")));
-	if (info == NULL || !IsA(info, ReturnSetInfo) || !(info->allowedModes & SFRM_Materialize))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("set-valued function called in context that cannot accept a set")));
-	old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE || (*desc)->natts != columns)
-		elog(ERROR, "sessauth: the function's result type is not what the library was built for");
-	rows = tuplestore_begin_heap(false, false, work_mem);
-	info->returnMode = SFRM_Materialize;
-	info->setResult = rows;
-	info->setDesc = *desc;
-	MemoryContextSwitchTo(old);
-	return rows;
+				 errmsg("sessauth must be loaded by shared_preload_libraries"),
+				 errhint("Set shared_preload_libraries = 'sessauth' in postgresql.conf and restart the server.")));
+	return rowset_begin(fcinfo, columns, desc);
 }
 
 static Datum
