@@ -78,9 +78,9 @@ $dba->do("ALTER DATABASE postgres SET $_") for 'statement_timeout = 1', 'default
 $dba->do('SELECT pg_terminate_backend(?)', undef, worker_pid());
 poll_until('another worker', sub { my $new = worker_pid(); $new && $new != $pid });
 {
+	local $ENV{PGOPTIONS} = '-c statement_timeout=0';
 	my $session = $ledger->dbh;
-	$session->do('RESET ALL');
-	$session->do("SET $_") for 'statement_timeout = 0', 'default_transaction_read_only = off', 'lock_timeout = 0', "search_path = 'public'", 'session_replication_role = origin';
+	$session->do("SET $_") for 'default_transaction_read_only = off', 'lock_timeout = 0', "search_path = 'public'", 'session_replication_role = origin';
 	my $revoked = value($session, q{SELECT sessauth.revoke_user('acme', 'alice')});
 	ok(wait_revocation($redis, $revoked), 'settings of the database do not reach the worker');
 }
