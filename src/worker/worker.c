@@ -53,7 +53,7 @@ typedef enum RoundResult
  * ask for them; in a storm of revocations fewer and larger rounds leave more of both to the commits.
  */
 #define PACE_MS				1
-#define STORM_PACE_MS		8
+#define STORM_PACE_MS		20
 #define STORM				2200	/* revocations a second */
 
 static WorkerSlot *slot;
