@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "ledger/detail.h"
+#include "ledger/ledger.h"
 
 #define HIDDEN "(hidden)"
 
@@ -151,10 +152,7 @@ append_value(StringInfo out, Form_pg_attribute att, Datum value)
 			}
 		case INTERVALOID:		/* in seconds: its text follows the session's settings */
 			{
-				Interval   *interval = DatumGetIntervalP(value);
-
-				appendStringInfo(out, INT64_FORMAT, interval->time / USECS_PER_SEC +
-								 ((int64) interval->month * DAYS_PER_MONTH + interval->day) * SECS_PER_DAY);
+				appendStringInfo(out, INT64_FORMAT, interval_us(DatumGetIntervalP(value)) / USECS_PER_SEC);
 				break;
 			}
 		case TIMESTAMPTZOID:
