@@ -70,6 +70,7 @@ begin(int isolation)
 	QueryCancelPending = false;
 	RESUME_CANCEL_INTERRUPTS();
 	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, NULL);	/* first: who sees it idle sees no transaction */
 	StartTransactionCommand();
 	XactIsoLevel = isolation;
 
@@ -78,10 +79,9 @@ begin(int isolation)
 	{
 		CommitTransactionCommand();
 		MemoryContextSwitchTo(outer_context);
-		HOLD_CANCEL_INTERRUPTS();
+		rest();
 		return result;
 	}
-	pgstat_report_activity(STATE_RUNNING, NULL);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	MemoryContextSwitchTo(outer_context);

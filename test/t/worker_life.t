@@ -43,14 +43,18 @@ sub does
 # ---- idle ----
 
 is(value($dba, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^sessauth'}), 2, 'there is a launcher and one worker');
+# The view reads a process's state and then its xmin; only if the state has not changed until the next look do they belong together.
 my $quiet = poll_until('a stretch of beats without WAL', sub {
 	my $beat = (reverse beats($redis))[0]{b};
 	my $lsn  = value($dba, 'SELECT pg_current_wal_insert_lsn()');
-	my $xmin = 0;
+	my $last = { state_change => '' };
 	poll_until('five beats', sub {
-		$xmin += value($dba, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'sessauth worker' AND state <> 'active' AND (backend_xmin IS NOT NULL OR xact_start IS NOT NULL)});
-		(reverse beats($redis))[0]{b} >= $beat + 5 });
-	die 'an idle worker held a snapshot' if $xmin;
+		my $now = row($dba, q{SELECT state, state_change, backend_xmin, xact_start FROM pg_stat_activity WHERE backend_type = 'sessauth worker'});
+		die 'an idle worker is in a transaction' if $now->{state} eq 'idle' && defined $now->{xact_start};
+		die 'an idle worker holds a snapshot' if $now->{state_change} eq $last->{state_change} && $last->{state} eq 'idle' && defined $last->{backend_xmin};
+		$last = $now;
+		return (reverse beats($redis))[0]{b} >= $beat + 5;
+	});
 	return $lsn eq value($dba, 'SELECT pg_current_wal_insert_lsn()');
 });
 ok($quiet, 'an idle worker beats without writing WAL, and holds no snapshot between beats');
