@@ -144,7 +144,7 @@ Datum
 sessauth_resync(PG_FUNCTION_ARGS)
 {
 	static LedgerQuery ask = {
-		"UPDATE sessauth.mirror_state SET resync_at = clock_timestamp() WHERE name = $1 OR $1 IS NULL", 1, {TEXTOID}
+		"UPDATE sessauth.mirror_state SET resync_at = sessauth.ledger_time() WHERE name = $1 OR $1 IS NULL", 1, {TEXTOID}
 	};
 
 	return ask_worker(fcinfo, &ask);
@@ -157,7 +157,7 @@ Datum
 sessauth_reconcile(PG_FUNCTION_ARGS)
 {
 	static LedgerQuery ask = {
-		"UPDATE sessauth.mirror_state SET reconcile_at = clock_timestamp() WHERE name = $1 OR $1 IS NULL", 1, {TEXTOID}
+		"UPDATE sessauth.mirror_state SET reconcile_at = sessauth.ledger_time() WHERE name = $1 OR $1 IS NULL", 1, {TEXTOID}
 	};
 
 	return ask_worker(fcinfo, &ask);

@@ -22,7 +22,7 @@ static int64 raise_offset(int64 offset);
 TimestampTz
 ledger_now(void)
 {
-	int64		boot = clock_boot();
+	Instant		boot = clock_boot();
 
 	return boot + raise_offset(GetCurrentTimestamp() - boot);
 }
@@ -33,7 +33,7 @@ ledger_clock_raise(TimestampTz seen)
 	(void) raise_offset(seen - clock_boot());
 }
 
-int64
+Instant
 clock_boot(void)
 {
 	struct timespec ts;

@@ -99,7 +99,7 @@ add(Mirror *mirror, const redisReply *fields, const char *stream)
 
 /* A slice is here, and was not looked at yet. */
 bool
-adopt_pending(const Mirror *mirror, TimestampTz now)
+adopt_pending(const Mirror *mirror, Instant now)
 {
 	return mirror->phase == MIRROR_ADOPT && mirror->exchange == EXCHANGE_NONE && now >= mirror->adopt_retry_at &&
 		(mirror->remembered_count > 0 || mirror->adopt_from[0] == '\0');
@@ -113,7 +113,7 @@ adopt_remembered(void)
 		Mirror	   *mirror = mirrors[i];
 		int			adopted = 0;
 
-		if (!adopt_pending(mirror, GetCurrentTimestamp()))
+		if (!adopt_pending(mirror, clock_boot()))
 			continue;
 		if (mirror->remembered_count > 0)
 		{
@@ -138,7 +138,7 @@ adopt_remembered(void)
 		}
 		if (mirror->remembered_count > 0)
 		{
-			mirror->adopt_retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_MS);
+			mirror->adopt_retry_at = instant_after(clock_boot(), RETRY_MS);
 			status_mirror(mirror, "connecting", "it remembers a revocation of a session, user or tenant whose row is locked by an open transaction", NULL);
 		}
 		else if (mirror->adopt_from[0] == '\0')

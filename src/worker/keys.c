@@ -10,7 +10,6 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "worker/redis_scripts.h"
@@ -43,7 +42,7 @@ keys_sync(Mirror *mirror, const LedgerState *state)
 	strlcpy(mirror->feed_place, mirror->place, sizeof(mirror->feed_place));
 	mirror->synced_keys = 0;
 	mirror->synced_at = 0;
-	mirror->sync_began_at = GetCurrentTimestamp();
+	mirror->sync_began_at = ledger_now();
 	mirror->store_feed = true;
 }
 
@@ -118,7 +117,7 @@ keys_settle(Mirror *mirror, bool arrived)
 		if (mirror->feed.sync == FEED_SYNC_LAST)
 		{
 			mirror->feed.sync = FEED_SYNC_NONE;
-			mirror->synced_at = GetCurrentTimestamp();
+			mirror->synced_at = ledger_now();
 			mirror->store_feed = true;
 			ereport(LOG, (errmsg("sessauth: mirror \"%s\" has been synchronised with %lld keys",
 								 mirror->name, (long long) mirror->synced_keys)));

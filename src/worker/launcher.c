@@ -25,8 +25,8 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
+#include "server/clock.h"
 #include "server/shmem.h"
 #include "worker/launcher.h"
 
@@ -44,8 +44,8 @@ typedef struct Known
 	bool		absent;			/* looked, no extension */
 	bool		seen;			/* mark of the current scan */
 	int			backoff;		/* ms */
-	TimestampTz started_at;
-	TimestampTz retry_at;
+	Instant		started_at;
+	Instant		retry_at;
 } Known;
 
 static List *known = NIL;
@@ -237,12 +237,12 @@ collect_ended(void)
 			if (k->database != slot->database)
 				continue;
 			k->absent = slot->state == SLOT_ABSENT;
-			if (TimestampDifferenceExceeds(k->started_at, GetCurrentTimestamp(), STEADY_MS))
+			if (instant_is_past(k->started_at, clock_boot(), STEADY_MS))
 				k->backoff = 0;
 			if (slot->state == SLOT_FAILED && !slot->stop)
 			{
 				k->backoff = k->backoff == 0 ? BACKOFF_FIRST_MS : Min(k->backoff * 2, BACKOFF_MAX_MS);
-				k->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), k->backoff);
+				k->retry_at = instant_after(clock_boot(), k->backoff);
 			}
 		}
 		memset(slot, 0, sizeof(*slot));
@@ -253,7 +253,7 @@ collect_ended(void)
 static void
 start_missing(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	Instant		now = clock_boot();
 	ListCell   *cell;
 
 	foreach(cell, known)
@@ -266,7 +266,7 @@ start_missing(void)
 		if (start_worker(k->database))
 			k->retry_at = 0;
 		else
-			k->retry_at = TimestampTzPlusMilliseconds(now, BACKOFF_MAX_MS);
+			k->retry_at = instant_after(now, BACKOFF_MAX_MS);
 	}
 }
 
@@ -355,7 +355,7 @@ start_worker(Oid database)
 static long
 next_try_ms(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	Instant		now = clock_boot();
 	long		wait = SCAN_INTERVAL_MS;
 	ListCell   *cell;
 
@@ -364,7 +364,7 @@ next_try_ms(void)
 		Known	   *k = lfirst(cell);
 
 		if (!k->absent && k->retry_at > now)
-			wait = Min(wait, TimestampDifferenceMilliseconds(now, k->retry_at) + 1);
+			wait = Min(wait, instant_ms_until(now, k->retry_at));
 	}
 	return wait;
 }

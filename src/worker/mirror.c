@@ -21,15 +21,15 @@
 #define BACKOFF_FIRST_MS	100
 #define BACKOFF_MAX_MS		5000
 
-static void advance_safely(Mirror *mirror, TimestampTz now);
-static void advance(Mirror *mirror, TimestampTz now);
-static void connect_now(Mirror *mirror, TimestampTz now);
-static void begin(Mirror *mirror, MirrorExchange exchange, TimestampTz now);
-static void done(Mirror *mirror, TimestampTz now);
+static void advance_safely(Mirror *mirror, Instant now);
+static void advance(Mirror *mirror, Instant now);
+static void connect_now(Mirror *mirror, Instant now);
+static void begin(Mirror *mirror, MirrorExchange exchange, Instant now);
+static void done(Mirror *mirror, Instant now);
 static const char *phase_name(const Mirror *mirror);
 
 void
-mirrors_advance(TimestampTz now)
+mirrors_advance(Instant now)
 {
 	for (int i = 0; i < mirror_count; i++)
 		advance_safely(mirrors[i], now);
@@ -37,7 +37,7 @@ mirrors_advance(TimestampTz now)
 
 /* What a mirror cannot digest is its own trouble, not that of the others. */
 static void
-advance_safely(Mirror *mirror, TimestampTz now)
+advance_safely(Mirror *mirror, Instant now)
 {
 	PG_TRY();
 	{
@@ -59,7 +59,7 @@ advance_safely(Mirror *mirror, TimestampTz now)
 }
 
 static void
-advance(Mirror *mirror, TimestampTz now)
+advance(Mirror *mirror, Instant now)
 {
 	if (mirror->phase == MIRROR_DOWN && mirror_link_key != NULL && now >= mirror->retry_at)
 		connect_now(mirror, now);
@@ -106,7 +106,7 @@ mirrors_need_transaction(void)
 	for (int i = 0; i < mirror_count; i++)
 		if (mirrors[i]->exchange == EXCHANGE_NONE &&
 			(mirrors[i]->phase == MIRROR_CHECK || mirrors[i]->phase == MIRROR_RELEASED ||
-			 adopt_pending(mirrors[i], GetCurrentTimestamp()) || reconcile_pending(mirrors[i], GetCurrentTimestamp()) ||
+			 adopt_pending(mirrors[i], clock_boot()) || reconcile_pending(mirrors[i], clock_boot()) ||
 			 (mirrors[i]->phase == MIRROR_STREAMING &&
 			  (mirrors[i]->nonces_read || mirrors[i]->behind > 0 || keys_pending(mirrors[i])))))
 			return true;
@@ -114,10 +114,10 @@ mirrors_need_transaction(void)
 }
 
 /* When mirrors_advance must be called again although nothing has arrived. */
-TimestampTz
-mirrors_next_event(TimestampTz now)
+Instant
+mirrors_next_event(Instant now)
 {
-	TimestampTz next = DT_NOEND;
+	Instant		next = INSTANT_NEVER;
 
 	for (int i = 0; i < mirror_count; i++)
 	{
@@ -158,7 +158,7 @@ mirrors_plan(LedgerState *state)
 }
 
 void
-mirrors_send(TimestampTz now)
+mirrors_send(Instant now)
 {
 	for (int i = 0; i < mirror_count; i++)
 		if (mirrors[i]->exchange == EXCHANGE_NONE && mirrors[i]->link.state == LINK_READY && mirrors[i]->link.expected > 0)
@@ -203,23 +203,23 @@ mirror_script(Mirror *mirror, int script, int nkeys, int argc, const SaField *ar
 }
 
 static void
-begin(Mirror *mirror, MirrorExchange exchange, TimestampTz now)
+begin(Mirror *mirror, MirrorExchange exchange, Instant now)
 {
 	mirror->exchange = exchange;
-	link_begin(&mirror->link, TimestampTzPlusMilliseconds(now, EXCHANGE_TIMEOUT_MS));
+	link_begin(&mirror->link, instant_after(now, EXCHANGE_TIMEOUT_MS));
 }
 
 static void
-connect_now(Mirror *mirror, TimestampTz now)
+connect_now(Mirror *mirror, Instant now)
 {
 	mirror->phase = MIRROR_HANDSHAKE;
 	mirror->adopted = false;
-	if (!link_connect(&mirror->link, &mirror->where, TimestampTzPlusMilliseconds(now, CONNECT_TIMEOUT_MS)))
+	if (!link_connect(&mirror->link, &mirror->where, instant_after(now, CONNECT_TIMEOUT_MS)))
 		mirror_fail(mirror, mirror->link.error);
 }
 
 static void
-done(Mirror *mirror, TimestampTz now)
+done(Mirror *mirror, Instant now)
 {
 	MirrorExchange exchange = mirror->exchange;
 	const char *why;
@@ -301,8 +301,7 @@ mirror_fail(Mirror *mirror, const char *error)
 	mirror->exchange = EXCHANGE_NONE;
 	mirror->nonces_read = false;
 	mirror->backoff = mirror->backoff == 0 ? BACKOFF_FIRST_MS : Min(mirror->backoff * 2, BACKOFF_MAX_MS);
-	mirror->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												   mirror->backoff / 2 + (int) (random() % (mirror->backoff / 2 + 1)));
+	mirror->retry_at = instant_after(clock_boot(), mirror->backoff / 2 + (int) (random() % (mirror->backoff / 2 + 1)));
 	if (error && !mirror->outage)
 	{
 		ereport(LOG,

@@ -71,7 +71,7 @@ mirrors_load(const LedgerState *state)
 			strlcpy(mirror->url, url, sizeof(mirror->url));
 			strlcpy(mirror->password_file, password_file, sizeof(mirror->password_file));
 			mirror_fail(mirror, why);
-			mirror->retry_at = why ? DT_NOEND : 0;
+			mirror->retry_at = why ? INSTANT_NEVER : 0;
 		}
 	}
 	for (int i = 0; i < mirror_count; i++)
@@ -89,14 +89,14 @@ static void
 load_link_key(void)
 {
 	static unsigned char key[SA_KEY_LEN];
-	static TimestampTz tried_at = 0;
+	static Instant tried_at = 0;
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	const char *volatile why = NULL;
 
-	if (!TimestampDifferenceExceeds(tried_at, GetCurrentTimestamp(), 1000))
+	if (!instant_is_past(tried_at, clock_boot(), 1000))
 		return;
-	tried_at = GetCurrentTimestamp();
+	tried_at = clock_boot();
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{

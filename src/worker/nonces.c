@@ -17,9 +17,9 @@
 
 #define FORGET_LEASES	10		/* a node silent for so many times sessauth.max_lease is forgotten */
 
-static KnownNode *learn(Mirror *mirror, const redisReply *name, TimestampTz now);
+static KnownNode *learn(Mirror *mirror, const redisReply *name, Instant now);
 static void add_pending(Mirror *mirror, const char *node, const SaNonce *nonce);
-static void forget_silent(Mirror *mirror, TimestampTz now);
+static void forget_silent(Mirror *mirror, Instant now);
 
 void
 nonces_ask(Mirror *mirror)
@@ -32,7 +32,7 @@ nonces_ask(Mirror *mirror)
 
 /* Only a nonce that was not answered yet is answered; one that is not authentic never is. */
 void
-nonces_take(Mirror *mirror, const redisReply *reply, TimestampTz now)
+nonces_take(Mirror *mirror, const redisReply *reply, Instant now)
 {
 	HASH_SEQ_STATUS seq;
 	KnownNode  *node;
@@ -74,7 +74,7 @@ nonces_take(Mirror *mirror, const redisReply *reply, TimestampTz now)
 
 /* NULL when there are too many: a stranger who knows the link key must not fill our memory. */
 static KnownNode *
-learn(Mirror *mirror, const redisReply *name, TimestampTz now)
+learn(Mirror *mirror, const redisReply *name, Instant now)
 {
 	static bool told = false;
 	char		id[SA_NODE_ID_SIZE] = {0};
@@ -119,7 +119,7 @@ add_pending(Mirror *mirror, const char *node, const SaNonce *nonce)
 
 /* A node that deleted its entry, or whose entry somebody deleted, is gone when its lease is over; the entry of one that fell silent is removed by the next beat. */
 static void
-forget_silent(Mirror *mirror, TimestampTz now)
+forget_silent(Mirror *mirror, Instant now)
 {
 	HASH_SEQ_STATUS seq;
 	KnownNode  *node;
@@ -127,7 +127,7 @@ forget_silent(Mirror *mirror, TimestampTz now)
 	hash_seq_init(&seq, mirror->nodes);
 	while ((node = hash_seq_search(&seq)) != NULL)
 	{
-		node->leaving = TimestampDifferenceExceeds(node->seen_at, now, FORGET_LEASES * setting_max_lease);
+		node->leaving = instant_is_past(node->seen_at, now, FORGET_LEASES * setting_max_lease);
 		if (node->present || receipts_lease_is_out(node))
 			continue;
 		status_node_forget(mirror, node->node);

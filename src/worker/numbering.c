@@ -295,12 +295,12 @@ find_low(LedgerState *state)
 		" (SELECT generation, n FROM sessauth.revocation_log WHERE generation = $1 AND n < $2 ORDER BY n LIMIT 5000)",
 		2, {UUIDOID, INT8OID}
 	};
-	static TimestampTz pruned_at = 0;
+	static Instant pruned_at = 0;
 	Datum		values[2] = {DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation)), TimestampTzGetDatum(state->now)};
-	TimestampTz now = GetCurrentTimestamp();
+	Instant		now = clock_boot();
 
 	state->low = worker_query(&low, values, NULL) > 0 ? row_int8(0, 1) : state->n + 1;
-	if (TimestampDifferenceExceeds(pruned_at, now, PRUNE_INTERVAL_MS))
+	if (instant_is_past(pruned_at, now, PRUNE_INTERVAL_MS))
 	{
 		/* The last row stays: it tells whether a mirror's tail is ours. Nothing to delete writes nothing. */
 		values[1] = Int64GetDatum(Min(state->low, state->n));

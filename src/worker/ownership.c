@@ -11,17 +11,11 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
-#include "utils/timestamp.h"
-
 #include "server/settings.h"
 #include "worker/redis_scripts.h"
 #include "worker/worker.h"
 
 #define LOOK_MS	500				/* how often to look whether the owner has moved */
-
-static int64 monotonic_ms(void);
 
 /* The owner is another ledger. True when it may be replaced; else the mirror has failed. */
 bool
@@ -29,7 +23,7 @@ ownership_lapsed(Mirror *mirror)
 {
 	char		why[LINK_ERROR_SIZE];
 	int64		lease = Max(setting_max_lease, Min(mirror->found_lease, LEASE_MS_MAX)) + setting_heartbeat_interval;
-	int64		now = monotonic_ms();
+	Instant		now = clock_boot();
 
 	if (strcmp(mirror->rival, mirror->found_owner) != 0 || strcmp(mirror->rival_id, mirror->found_id) != 0)
 	{
@@ -38,22 +32,13 @@ ownership_lapsed(Mirror *mirror)
 		strlcpy(mirror->rival_id, mirror->found_id, sizeof(mirror->rival_id));
 		mirror->rival_since = now;
 	}
-	if (now - mirror->rival_since > lease)
+	if (instant_is_past(mirror->rival_since, now, lease))
 		return true;
 	snprintf(why, sizeof(why), "the mirror belongs to another ledger%s; it is taken over when that one has released it, or was silent for %lld ms",
 			 mirror->rival_moved ? ", which is alive" : "", (long long) lease);
 	mirror_fail(mirror, why);
-	mirror->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_MS);
+	mirror->retry_at = instant_after(now, LOOK_MS);
 	return false;
-}
-
-static int64
-monotonic_ms(void)
-{
-	struct timespec t;
-
-	(void) clock_gettime(CLOCK_BOOTTIME, &t);
-	return (int64) t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 /* The mirror is on the list no more. Queues the farewell; false when there is no way to say it, or it has been said. */

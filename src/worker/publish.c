@@ -62,7 +62,7 @@ publish_check(Mirror *mirror, LedgerState *state)
 		return;
 	if (!known)
 		mirror->lost = false;
-	if (ahead && (mirror->adopted || GetCurrentTimestamp() < mirror->blame_after) && !may_blame(mirror))
+	if (ahead && (mirror->adopted || clock_boot() < mirror->blame_after) && !may_blame(mirror))
 		return;
 	if ((!known || ahead || mirror->lost) && !mirror->adopted)
 	{
@@ -103,7 +103,7 @@ publish_check(Mirror *mirror, LedgerState *state)
 static bool
 may_blame(Mirror *mirror)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	Instant		now = clock_boot();
 
 	if (now < mirror->blame_after)
 	{
@@ -111,9 +111,9 @@ may_blame(Mirror *mirror)
 		mirror->retry_at = mirror->blame_after;
 		return false;
 	}
-	if (TimestampDifferenceExceeds(mirror->blame_after, now, BLAME_FORGET_MS))
+	if (instant_is_past(mirror->blame_after, now, BLAME_FORGET_MS))
 		mirror->blames = 0;
-	mirror->blame_after = TimestampTzPlusMilliseconds(now, Min(BLAME_FIRST_MS << Min(mirror->blames, 16), BLAME_MAX_MS));
+	mirror->blame_after = instant_after(now, Min(BLAME_FIRST_MS << Min(mirror->blames, 16), BLAME_MAX_MS));
 	mirror->blames++;
 	return true;
 }
@@ -330,7 +330,7 @@ plan_beat(Mirror *mirror, const LedgerState *state)
 
 /* Everything has arrived, or something was not as expected: then the handshake finds out what. */
 void
-publish_done(Mirror *mirror, TimestampTz now)
+publish_done(Mirror *mirror, Instant now)
 {
 	RedisLink  *link = &mirror->link;
 
@@ -371,9 +371,9 @@ publish_done(Mirror *mirror, TimestampTz now)
 		nonces_answered(mirror);
 		mirror->beating = false;
 		mirror->beats++;
-		mirror->last_beat_at = now;
+		mirror->last_beat_at = GetCurrentTimestamp();
 		mirror->since_trim = 0;
-		mirror->next_beat = TimestampTzPlusMilliseconds(now, setting_heartbeat_interval);
+		mirror->next_beat = instant_after(now, setting_heartbeat_interval);
 	}
 	keys_settle(mirror, true);
 }

@@ -71,7 +71,7 @@ static char generation[SA_UUID_SIZE];
 static int64 known_n;			/* everywhere */
 static bool advanced;			/* by the transaction that is open */
 static bool again = false;		/* there is something left to decide */
-static TimestampTz decided_at = 0;
+static Instant decided_at = 0;
 
 static int64 now_ms(void);
 static void load(const LedgerState *state);
@@ -109,10 +109,10 @@ receipts_decide(const LedgerState *state, bool busy)
 	int64		everywhere = state->n;
 
 	advanced = false;
-	again = busy && !TimestampDifferenceExceeds(decided_at, GetCurrentTimestamp(), PACE_MS);
+	again = busy && !instant_is_past(decided_at, clock_boot(), PACE_MS);
 	if (again)
 		return;
-	decided_at = GetCurrentTimestamp();
+	decided_at = clock_boot();
 	load(state);
 	for (int i = 0; i < mirror_count; i++)
 	{
@@ -144,10 +144,10 @@ receipts_decide(const LedgerState *state, bool busy)
 	show_unsettled(!all_settled);
 }
 
-TimestampTz
+Instant
 receipts_next_event(void)
 {
-	return again ? TimestampTzPlusMilliseconds(decided_at, PACE_MS + 1) : DT_NOEND;
+	return again ? instant_after(decided_at, PACE_MS + 1) : INSTANT_NEVER;
 }
 
 void

@@ -32,9 +32,9 @@
 #define PACE_MS			10			/* between slices */
 #define FIRST_MS		1000		/* after a mirror has come: a restart of everything is busy enough */
 
-static TimestampTz due_at(const Reconcile *reconcile);
+static Instant due_at(const Reconcile *reconcile);
 static bool may_go_on(const Mirror *mirror);
-static void finish(Mirror *mirror, TimestampTz now);
+static void finish(Mirror *mirror, Instant now);
 static void glob(const char *prefix, char *out);
 
 void
@@ -57,17 +57,17 @@ reconcile_request(Mirror *mirror, TimestampTz asked_at)
 	if (asked_at > mirror->reconcile_asked)
 	{
 		mirror->reconcile_asked = asked_at;
-		mirror->reconcile.next_at = GetCurrentTimestamp();
+		mirror->reconcile.next_at = clock_boot();
 	}
 }
 
-static TimestampTz
+static Instant
 due_at(const Reconcile *reconcile)
 {
 	if (reconcile->next_at != 0)
 		return reconcile->next_at;
-	return setting_reconcile_interval == 0 ? DT_NOEND :
-		TimestampTzPlusMilliseconds(reconcile->ended_at, setting_reconcile_interval * INT64CONST(1000));
+	return setting_reconcile_interval == 0 ? INSTANT_NEVER :
+		instant_after(reconcile->ended_at, setting_reconcile_interval * INT64CONST(1000));
 }
 
 static bool
@@ -79,7 +79,7 @@ may_go_on(const Mirror *mirror)
 
 /* Outside transactions: queues the next question, if it is time for one. */
 bool
-reconcile_ask(Mirror *mirror, TimestampTz now)
+reconcile_ask(Mirror *mirror, Instant now)
 {
 	Reconcile  *reconcile = &mirror->reconcile;
 	char		pattern[2 * SA_PREFIX_MAX + 2];
@@ -91,7 +91,7 @@ reconcile_ask(Mirror *mirror, TimestampTz now)
 		MemoryContext context = reconcile->context;
 
 		if (reconcile->ended_at == 0 && reconcile->next_at == 0)
-			reconcile->next_at = TimestampTzPlusMilliseconds(now, FIRST_MS);
+			reconcile->next_at = instant_after(now, FIRST_MS);
 		if (now < due_at(reconcile))
 			return false;
 		memset(reconcile, 0, sizeof(*reconcile));
@@ -138,7 +138,7 @@ reconcile_take(Mirror *mirror)
 			status_mirror(mirror, "streaming", "it cannot be compared with the ledger: the server does not list its keys", NULL);
 			reconcile->phase = RECONCILE_REST;
 			reconcile->began_at = 0;
-			reconcile->ended_at = GetCurrentTimestamp();
+			reconcile->ended_at = clock_boot();
 			status_reconcile(mirror);
 			link_finish(link);
 			return;
@@ -166,7 +166,7 @@ reconcile_take(Mirror *mirror)
 
 /* The ledger is to be asked. */
 bool
-reconcile_pending(const Mirror *mirror, TimestampTz now)
+reconcile_pending(const Mirror *mirror, Instant now)
 {
 	const Reconcile *reconcile = &mirror->reconcile;
 
@@ -175,12 +175,12 @@ reconcile_pending(const Mirror *mirror, TimestampTz now)
 }
 
 /* When the next slice, or reconciliation, is due. */
-TimestampTz
+Instant
 reconcile_next(const Mirror *mirror)
 {
 	const Reconcile *reconcile = &mirror->reconcile;
 
-	return !may_go_on(mirror) ? DT_NOEND : reconcile->phase == RECONCILE_REST ? due_at(reconcile) : reconcile->slice_at;
+	return !may_go_on(mirror) ? INSTANT_NEVER : reconcile->phase == RECONCILE_REST ? due_at(reconcile) : reconcile->slice_at;
 }
 
 /* Transactions of their own, before the one that writes: what is ahead is adopted and committed. */
@@ -194,7 +194,7 @@ reconcile_compare(void)
 		Reconcile	before = *reconcile;
 		MemoryContext old;
 
-		if (!reconcile_pending(mirror, GetCurrentTimestamp()) || reconcile->phase != RECONCILE_MIRROR || reconcile->step != STEP_COMPARE)
+		if (!reconcile_pending(mirror, clock_boot()) || reconcile->phase != RECONCILE_MIRROR || reconcile->step != STEP_COMPARE)
 			continue;
 		if (worker_tx_begin() != WORKER_TX_OPEN)
 			return;
@@ -224,7 +224,7 @@ void
 reconcile_plan(Mirror *mirror, const LedgerState *state)
 {
 	Reconcile  *reconcile = &mirror->reconcile;
-	TimestampTz now = GetCurrentTimestamp();
+	Instant		now = clock_boot();
 	KeyItem    *items;
 	int			count = 0;
 
@@ -234,7 +234,7 @@ reconcile_plan(Mirror *mirror, const LedgerState *state)
 		return;
 	if (reconcile->phase == RECONCILE_MIRROR && reconcile->step != STEP_REPAIR)
 		return;
-	reconcile->slice_at = TimestampTzPlusMilliseconds(now, PACE_MS);
+	reconcile->slice_at = instant_after(now, PACE_MS);
 	items = palloc(sizeof(KeyItem) * Max(SLICE, reconcile->repair_count));
 	if (reconcile->phase == RECONCILE_MIRROR)
 	{
@@ -281,7 +281,7 @@ reconcile_tally(Mirror *mirror, const char *counts)
 }
 
 static void
-finish(Mirror *mirror, TimestampTz now)
+finish(Mirror *mirror, Instant now)
 {
 	Reconcile  *reconcile = &mirror->reconcile;
 

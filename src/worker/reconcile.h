@@ -52,10 +52,10 @@ typedef struct Reconcile
 {
 	ReconcilePhase phase;
 	ReconcileStep step;
-	TimestampTz next_at;		/* when to begin; 0: an interval after the last */
-	TimestampTz ended_at;		/* 0: none has come to its end */
-	TimestampTz slice_at;		/* the next slice not before */
-	TimestampTz began_at;
+	Instant		next_at;		/* when to begin; 0: an interval after the last */
+	Instant		ended_at;		/* 0: none has come to its end */
+	Instant		slice_at;		/* the next slice not before */
+	Instant		began_at;
 	MemoryContext context;		/* of the slice */
 	char		cursor[24];
 	bool		last;			/* SCAN has come around */

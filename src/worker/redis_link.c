@@ -7,7 +7,6 @@
 #include "access/xact.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "worker/redis_link.h"
 
@@ -31,7 +30,7 @@ link_init(RedisLink *link)
 }
 
 bool
-link_connect(RedisLink *link, const SaRedisUrl *url, TimestampTz deadline)
+link_connect(RedisLink *link, const SaRedisUrl *url, Instant deadline)
 {
 	Assert(link->state == LINK_CLOSED);
 	Assert(!IsTransactionState());
@@ -104,7 +103,7 @@ link_command(RedisLink *link, int argc, const SaField *argv)
 }
 
 void
-link_begin(RedisLink *link, TimestampTz deadline)
+link_begin(RedisLink *link, Instant deadline)
 {
 	Assert(link->state == LINK_READY);
 	if (link->replies_size < link->expected)
@@ -121,7 +120,7 @@ link_begin(RedisLink *link, TimestampTz deadline)
 }
 
 LinkProgress
-link_progress(RedisLink *link, TimestampTz now)
+link_progress(RedisLink *link, Instant now)
 {
 	Assert(!IsTransactionState());
 

@@ -14,11 +14,11 @@
 
 #include <hiredis/hiredis.h>
 
-#include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 
 #include "core/digest.h"
 #include "core/redis_url.h"
+#include "server/clock.h"
 #include "worker/redis_socket.h"
 
 #define LINK_ERROR_SIZE SOCKET_ERROR_SIZE
@@ -35,7 +35,7 @@ typedef struct RedisLink
 {
 	LinkState	state;
 	RedisSocket socket;
-	TimestampTz deadline;		/* of the connect or the exchange; absolute */
+	Instant		deadline;		/* of the connect or the exchange; absolute */
 	StringInfoData out;			/* queued bytes; "sent" of them are gone */
 	int			sent;
 	int			expected;		/* replies of this exchange */
@@ -50,13 +50,13 @@ typedef struct RedisLink
 extern void link_init(RedisLink *link);
 
 /* Starts to connect. False when it failed at once (error is set). Names are resolved here, which may take as long as the resolver takes: no transaction may be open. */
-extern bool link_connect(RedisLink *link, const SaRedisUrl *url, TimestampTz deadline);
+extern bool link_connect(RedisLink *link, const SaRedisUrl *url, Instant deadline);
 
 /* Queues one command; arguments are bytes. */
 extern void link_command(RedisLink *link, int argc, const SaField *argv);
 
 /* Sends what was queued. The exchange is over when link_progress says so. */
-extern void link_begin(RedisLink *link, TimestampTz deadline);
+extern void link_begin(RedisLink *link, Instant deadline);
 
 typedef enum LinkProgress
 {
@@ -67,7 +67,7 @@ typedef enum LinkProgress
 } LinkProgress;
 
 /* Reads and writes what can be without blocking; also checks the deadline. */
-extern LinkProgress link_progress(RedisLink *link, TimestampTz now);
+extern LinkProgress link_progress(RedisLink *link, Instant now);
 
 extern void link_finish(RedisLink *link);	/* frees the replies; the link is ready again */
 extern void link_close(RedisLink *link);

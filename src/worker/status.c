@@ -87,7 +87,7 @@ status_node(const Mirror *mirror, const KnownNode *node, const SaNonce *nonce, b
 		status->behind = strcmp(nonce->g, mirror->generation) == 0 ? mirror->n - nonce->n : mirror->n;
 		status->max_staleness = nonce->max_staleness;
 		status->refused = refused;
-		status->seen_at = node->seen_at;
+		status->seen_at = GetCurrentTimestamp();
 	}
 	LWLockRelease(shared->lock);
 }

@@ -30,7 +30,7 @@ typedef struct Duty
 {
 	const char *what;			/* "the worker could not …" */
 	UpkeepResult (*step) (void);
-	TimestampTz next;
+	Instant		next;
 	int			later;			/* ms; the last backoff, 0: none */
 	char		told[256];		/* the last error in the log */
 } Duty;
@@ -49,14 +49,14 @@ static Duty duties[] = {
 };
 
 void
-upkeep(TimestampTz now)
+upkeep(Instant now)
 {
 	Duty	   *due = NULL;
 
 	for (int i = 0; i < lengthof(duties); i++)
 	{
-		/* A clock that was set back, or an interval that was made shorter. */
-		duties[i].next = Min(duties[i].next, TimestampTzPlusMilliseconds(now, Max(setting_upkeep_interval, LATER_MAX_MS)));
+		/* The interval may have been made shorter. */
+		duties[i].next = Min(duties[i].next, instant_after(now, Max(setting_upkeep_interval, LATER_MAX_MS)));
 		if (duties[i].next <= now && (due == NULL || duties[i].next < due->next))
 			due = &duties[i];
 	}
@@ -64,10 +64,10 @@ upkeep(TimestampTz now)
 		take_step(due);
 }
 
-TimestampTz
+Instant
 upkeep_next_event(void)
 {
-	TimestampTz next = duties[0].next;
+	Instant		next = duties[0].next;
 
 	for (int i = 1; i < lengthof(duties); i++)
 		next = Min(next, duties[i].next);
@@ -101,7 +101,7 @@ take_step(Duty *duty)
 	wait = result == UPKEEP_DONE ? setting_upkeep_interval :
 		result == UPKEEP_MORE ? Min(PACE_MS, setting_upkeep_interval) :
 		duty->later / 2 + (int) (random() % (duty->later / 2 + 1));
-	duty->next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait);
+	duty->next = instant_after(clock_boot(), wait);
 }
 
 bool

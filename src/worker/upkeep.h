@@ -5,7 +5,7 @@
 #ifndef SESSAUTH_WORKER_UPKEEP_H
 #define SESSAUTH_WORKER_UPKEEP_H
 
-#include "datatype/timestamp.h"
+#include "server/clock.h"
 
 typedef enum UpkeepResult
 {
@@ -15,10 +15,10 @@ typedef enum UpkeepResult
 } UpkeepResult;
 
 /* Outside transactions. Does one step of one duty, if any is due. Never throws. */
-extern void upkeep(TimestampTz now);
+extern void upkeep(Instant now);
 
 /* When upkeep() must be called again. */
-extern TimestampTz upkeep_next_event(void);
+extern Instant upkeep_next_event(void);
 
 /*
  * ---- partitions.c: steps, each in a transaction of its own that is begun and committed there. They throw; a lock that is not to be had

@@ -22,8 +22,8 @@
 #include "storage/latch.h"
 #include "storage/procarray.h"
 #include "tcop/utility.h"
-#include "utils/timestamp.h"
 
+#include "server/clock.h"
 #include "server/compat.h"
 #include "server/shmem.h"
 #include "server/wake.h"
@@ -158,10 +158,10 @@ hold(Oid database)
 static void
 wait_until_gone(Oid database)
 {
-	TimestampTz given_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PATIENCE_MS);
+	Instant		given_up = instant_after(clock_boot(), PATIENCE_MS);
 	pid_t		leaving = 0;
 
-	while (GetCurrentTimestamp() < given_up)
+	while (clock_boot() < given_up)
 	{
 		pid_t		pid = ask_to_leave(database);
 

@@ -75,15 +75,15 @@ static RoundResult transaction(void);
 static void tell_other_version(bool differs);
 static RoundResult raise_access_ttl(void);
 static void raise_clock(void);
-static TimestampTz pace(TimestampTz began);
-static bool wait_for_something(TimestampTz until);
+static Instant pace(Instant began);
+static bool wait_for_something(Instant until);
 
 void
 sessauth_worker_main(Datum arg)
 {
 	MemoryContext round_context;
-	TimestampTz next_round = 0;
-	TimestampTz earliest_round = 0;
+	Instant		next_round = 0;
+	Instant		earliest_round = 0;
 	bool		woken = true;
 	int			failures = 0;
 	RoundResult result = ROUND_DONE;
@@ -100,8 +100,8 @@ sessauth_worker_main(Datum arg)
 
 	while (!asked_to_stop() && result != ROUND_NO_EXTENSION)
 	{
-		TimestampTz now = GetCurrentTimestamp();
-		TimestampTz next = DT_NOEND;
+		Instant		now = clock_boot();
+		Instant		next = INSTANT_NEVER;
 
 		CHECK_FOR_INTERRUPTS();
 		reload_settings();
@@ -115,18 +115,18 @@ sessauth_worker_main(Datum arg)
 			woken = false;
 			result = run_round();
 			failures = result == ROUND_FAILED ? Min(failures + 1, 10) : 0;
-			next_round = TimestampTzPlusMilliseconds(now, result == ROUND_FAILED ? Min(RETRY_FIRST_MS << failures, RETRY_MAX_MS) :
-													 result == ROUND_OTHER_VERSION ? RETRY_MAX_MS :
-													 result == ROUND_LOCKED ? RETRY_LOCKED_MS : SAFETY_ROUND_MS);
+			next_round = instant_after(now, result == ROUND_FAILED ? Min(RETRY_FIRST_MS << failures, RETRY_MAX_MS) :
+									   result == ROUND_OTHER_VERSION ? RETRY_MAX_MS :
+									   result == ROUND_LOCKED ? RETRY_LOCKED_MS : SAFETY_ROUND_MS);
 			earliest_round = pace(now);
-			mirrors_send(GetCurrentTimestamp());
-			mirrors_advance(GetCurrentTimestamp());
+			mirrors_send(clock_boot());
+			mirrors_advance(clock_boot());
 		}
 		if (result == ROUND_DONE)
-			upkeep(GetCurrentTimestamp());
+			upkeep(clock_boot());
 		mirrors_show();
 		if (result == ROUND_DONE)
-			next = Min(woken ? earliest_round : DT_NOEND, Min(upkeep_next_event(), receipts_next_event()));
+			next = Min(woken ? earliest_round : INSTANT_NEVER, Min(upkeep_next_event(), receipts_next_event()));
 		woken |= wait_for_something(Min(Min(next, next_round), mirrors_next_event(now)));
 	}
 
@@ -137,14 +137,14 @@ sessauth_worker_main(Datum arg)
 }
 
 /* When the round after the one that began now may begin. */
-static TimestampTz
-pace(TimestampTz began)
+static Instant
+pace(Instant began)
 {
-	static TimestampTz before = 0;
+	static Instant before = 0;
 	bool		storm = numbered > 1 && numbered * USECS_PER_SEC > (began - before) * STORM;
 
 	before = began;
-	return numbered == 0 ? began : TimestampTzPlusMilliseconds(began, storm ? STORM_PACE_MS : PACE_MS);
+	return numbered == 0 ? began : instant_after(began, storm ? STORM_PACE_MS : PACE_MS);
 }
 
 /* From here on a commit in this database finds us. */
@@ -411,7 +411,7 @@ raise_clock(void)
 
 /* True when the latch was set. The wait set is made anew only when a socket came or went. */
 static bool
-wait_for_something(TimestampTz until)
+wait_for_something(Instant until)
 {
 	static WaitEventSet *set = NULL;
 	static uint64 serials[MIRRORS_MAX];
@@ -420,7 +420,7 @@ wait_for_something(TimestampTz until)
 	WaitEvent	events[MIRRORS_MAX + 2];
 	bool		same = socket_count == mirror_count;
 	bool		latched = false;
-	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+	long		timeout = instant_ms_until(clock_boot(), until);
 	int			count;
 
 	for (int i = 0; i < mirror_count && same; i++)

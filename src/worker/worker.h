@@ -29,6 +29,7 @@
 
 #include "core/redis_url.h"
 #include "core/wire.h"
+#include "server/clock.h"
 #include "worker/feed.h"
 #include "worker/numbering.h"
 #include "worker/reconcile.h"
@@ -88,7 +89,7 @@ typedef struct KnownNode
 	char		node[SA_NODE_ID_SIZE];	/* hash key */
 	char		asked[SA_NONCE_SIZE];	/* its last nonce */
 	char		answered[SA_NONCE_SIZE];	/* the last of them that was answered */
-	TimestampTz seen_at;		/* when its last new nonce was read */
+	Instant		seen_at;		/* when its last new nonce was read */
 	bool		present;		/* mark of the current reading */
 	bool		leaving;		/* silent for too long: the next beat removes its entry */
 	char		generation[SA_UUID_SIZE];	/* of the number that it has acknowledged */
@@ -110,10 +111,10 @@ typedef struct Mirror
 	char		script_sha[SCRIPT_COUNT][41];
 
 	/* outages */
-	TimestampTz retry_at;
+	Instant		retry_at;
 	int			backoff;		/* ms */
 	int			blames;			/* how often it was found ahead of the ledger */
-	TimestampTz blame_after;	/* until then that is not believed again */
+	Instant		blame_after;	/* until then that is not believed again */
 	bool		warned;			/* of what is not as it should be there: once */
 	bool		outage;			/* one log line at its start, one at its end */
 
@@ -132,7 +133,7 @@ typedef struct Mirror
 	/* another ledger that owns it */
 	char		rival[SA_UUID_SIZE];
 	char		rival_id[STREAM_ID_SIZE];	/* its last entry, as we saw it */
-	int64		rival_since;	/* when that was first seen; monotonic ms */
+	Instant		rival_since;	/* when that was first seen */
 	bool		rival_moved;	/* it was seen to append: it is alive */
 
 	/* what its stream remembers: one slice of it */
@@ -140,7 +141,7 @@ typedef struct Mirror
 	SaEntry    *remembered;
 	int			remembered_count;
 	char		adopt_from[STREAM_ID_SIZE];	/* of XRANGE; empty: all has been read */
-	TimestampTz adopt_retry_at;
+	Instant		adopt_retry_at;
 	int64		adopted_count;	/* in this worker's life */
 
 	/* where the mirror is, and where it will be when the exchange under way ends well */
@@ -154,7 +155,7 @@ typedef struct Mirror
 	int			publishing;		/* scripts that the plan has queued */
 
 	/* beats */
-	TimestampTz next_beat;
+	Instant		next_beat;
 	bool		nonces_read;	/* in this round, before the transaction that comes */
 	bool		beating;		/* the exchange under way ends with a beat */
 	int64		beats;
@@ -189,10 +190,10 @@ extern Mirror *mirrors[MIRRORS_MAX];
 extern int	mirror_count;
 
 /* Outside transactions. */
-extern void mirrors_advance(TimestampTz now);	/* connects, reads, writes, handles what arrived */
-extern void mirrors_send(TimestampTz now);	/* begins the exchanges that the transaction has queued */
+extern void mirrors_advance(Instant now);	/* connects, reads, writes, handles what arrived */
+extern void mirrors_send(Instant now);	/* begins the exchanges that the transaction has queued */
 extern void mirrors_discard(void);	/* the transaction failed: forgets what it has queued */
-extern TimestampTz mirrors_next_event(TimestampTz now);
+extern Instant mirrors_next_event(Instant now);
 extern bool mirrors_need_transaction(void);
 extern void mirrors_show(void); /* status into shared memory */
 extern void mirrors_close(void);
@@ -221,13 +222,13 @@ extern bool ownership_release(Mirror *mirror, const char *ledger_id);
 extern void adopt_begin(Mirror *mirror);
 extern void adopt_ask(Mirror *mirror);
 extern void adopt_take(Mirror *mirror, const redisReply *reply);
-extern bool adopt_pending(const Mirror *mirror, TimestampTz now);
+extern bool adopt_pending(const Mirror *mirror, Instant now);
 extern void adopt_remembered(void); /* outside transactions; makes its own. Throws like any statement; then all is still there */
 
 /* ---- publish.c: the stream ---- */
 extern void publish_check(Mirror *mirror, LedgerState *state);
 extern void publish_plan(Mirror *mirror, LedgerState *state);
-extern void publish_done(Mirror *mirror, TimestampTz now);
+extern void publish_done(Mirror *mirror, Instant now);
 
 /* ---- keys.c ---- */
 extern bool keys_pending(const Mirror *mirror); /* something may have to be written */
@@ -249,19 +250,19 @@ extern void keys_load(Mirror *mirror);	/* inside the transaction, as the next */
 extern void keys_store(Mirror *mirror);
 
 /* ---- reconcile.c ---- */
-extern bool reconcile_ask(Mirror *mirror, TimestampTz now);
+extern bool reconcile_ask(Mirror *mirror, Instant now);
 extern void reconcile_take(Mirror *mirror);
 extern void reconcile_reset(Mirror *mirror);
 extern void reconcile_request(Mirror *mirror, TimestampTz asked_at);
-extern bool reconcile_pending(const Mirror *mirror, TimestampTz now);
-extern TimestampTz reconcile_next(const Mirror *mirror);
+extern bool reconcile_pending(const Mirror *mirror, Instant now);
+extern Instant reconcile_next(const Mirror *mirror);
 extern void reconcile_compare(void);	/* outside transactions; makes its own */
 extern void reconcile_plan(Mirror *mirror, const LedgerState *state);
 extern void reconcile_tally(Mirror *mirror, const char *counts);
 
 /* ---- nonces.c ---- */
 extern void nonces_ask(Mirror *mirror);
-extern void nonces_take(Mirror *mirror, const redisReply *reply, TimestampTz now);
+extern void nonces_take(Mirror *mirror, const redisReply *reply, Instant now);
 extern void nonces_answered(Mirror *mirror);
 
 /* ---- receipts.c ---- */
@@ -274,7 +275,7 @@ extern void receipts_decide(const LedgerState *state, bool busy);
 extern void receipts_settle(bool committed);
 
 /* When there must be another transaction, to decide what is left. */
-extern TimestampTz receipts_next_event(void);
+extern Instant receipts_next_event(void);
 
 /* An answer up to number n of the generation is being planned; nodes must not be forgotten while receipts_lease_is_out. */
 extern void receipts_answering(Mirror *mirror, const LedgerState *state, const PendingNonce *pending);

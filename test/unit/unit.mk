@@ -39,12 +39,16 @@ unit-tests: $(UNIT_TESTS)
 check-unit: $(UNIT_TESTS)
 	prove $(UNIT_TESTS)
 
-# Programs that Perl tests start.
-TEST_TOOLS = build/tools/publisher build/tools/node_threads-thread build/tools/node_threads-address
+# Programs that Perl tests start, and a library that one of them preloads.
+TEST_TOOLS = build/tools/publisher build/tools/wall_clock.so build/tools/node_threads-thread build/tools/node_threads-address
 
 build/tools/%: test/tools/%.c $(UNIT_CORE) $(UNIT_HEADERS)
 	@mkdir -p $(@D)
 	$(UNIT_CC) $(UNIT_CFLAGS) $< $(UNIT_CORE) $(UNIT_LIBS) -o $@
+
+build/tools/%.so: test/tools/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -Wall -Wextra -Werror -O1 -fPIC -shared $< -o $@
 
 # The whole library once more, under a sanitizer that it cannot have together with the others.
 SANITIZED_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-format-truncation -g -O1 -fno-omit-frame-pointer -D_GNU_SOURCE -Isrc -I$(includedir) -pthread
