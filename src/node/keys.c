@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "core/seal.h"
-#include "node/postgres.h"
+#include "node/keys_postgres.h"
 
 #define REFRESH_US		30000000	/* without being asked */
 #define RETRY_US		1000000
@@ -26,7 +26,7 @@
 #define FILE_MAX		(256 * 1024)
 
 static void *run(void *arg);
-static bool refresh(SessauthNode *node, Postgres **postgres, int64_t begun, char *why, size_t size);
+static bool refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size);
 static char *public_text(const SaKeySet *set, const char *text);
 static char *read_file(const char *path, bool secret, size_t *len);
 
@@ -95,7 +95,7 @@ static void *
 run(void *arg)
 {
 	SessauthNode *node = arg;
-	Postgres   *postgres = NULL;
+	PGconn	   *conn = NULL;
 	char		why[256] = "";
 
 	pthread_mutex_lock(&node->keys_lock);
@@ -107,7 +107,7 @@ run(void *arg)
 
 		node->keys_requested = false;
 		pthread_mutex_unlock(&node->keys_lock);
-		ok = refresh(node, &postgres, begun, why, sizeof(why));
+		ok = refresh(node, &conn, begun, why, sizeof(why));
 		pthread_mutex_lock(&node->keys_lock);
 
 		node->keys_tried = begun;
@@ -150,12 +150,12 @@ run(void *arg)
 		}
 	}
 	pthread_mutex_unlock(&node->keys_lock);
-	postgres_close(postgres);
+	PQfinish(conn);
 	return NULL;
 }
 
 static bool
-refresh(SessauthNode *node, Postgres **postgres, int64_t begun, char *why, size_t size)
+refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size)
 {
 	char	   *jwks = NULL;
 	char		link_text[256] = "";
@@ -166,7 +166,7 @@ refresh(SessauthNode *node, Postgres **postgres, int64_t begun, char *why, size_
 	size_t		len;
 
 	if ((node->jwks_file == NULL || node->link_key_file == NULL) && node->pg_conninfo &&
-		!postgres_keys(postgres, node->pg_conninfo, node->keys_wake[0], node->jwks_file ? NULL : &jwks,
+		!keys_fetch(conn, node->pg_conninfo, node->keys_wake[0], node->jwks_file ? NULL : &jwks,
 					   node->link_key_file ? NULL : link_text, sizeof(link_text), why, size))
 		return false;
 	if (node->jwks_file)

@@ -5,7 +5,8 @@
  * node.c		options, threads, status
  * decide.c		one token
  * keys.c		signing keys and the link key, from PostgreSQL or files; its own thread
- * postgres.c	what keys.c asks PostgreSQL, without waiting for ever
+ * keys_postgres.c	what keys.c asks PostgreSQL
+ * postgres.c	talking to PostgreSQL, without waiting for ever
  * follower.c	connections to Redis, nonces and answers; its own thread
  * stream.c		reading the stream, in the follower's thread
  * redis_link.c	one connection to Redis inside an event loop

@@ -1,28 +1,16 @@
 /*
  * postgres.c
- *		What the keys' thread asks PostgreSQL, through libpq's asynchronous calls.
- *
- * Of libpq only the resolver can block longer than the deadlines here.
+ *		Talking to PostgreSQL through libpq's asynchronous calls. See postgres.h.
  */
 #include "node/postgres.h"
 
 #include <errno.h>
-#include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "core/digest.h"
 #include "node/clock.h"
 
-#define CONNECT_US		3000000
-#define QUERY_US		3000000 /* for each statement */
-
-static bool fetch(PGconn *conn, int wake_fd, char **jwks, char *link_key, size_t link_key_size, char *why, size_t size);
-static PGconn *connect_to(const char *conninfo, int wake_fd, char *why, size_t size);
-static char *ask_for(PGconn *conn, int wake_fd, const char *statement, char *why, size_t size);
-static bool wait_for(PGconn *conn, int wake_fd, short events, int64_t deadline);
 static void ignore_notice(void *arg, const PGresult *result);
 static void explain(char *why, size_t size, const char *message);
 
@@ -39,65 +27,12 @@ postgres_conninfo_valid(const char *conninfo)
 	return valid;
 }
 
-bool
-postgres_keys(Postgres **postgres, const char *conninfo, int wake_fd, char **jwks, char *link_key, size_t link_key_size,
-			  char *why, size_t size)
-{
-	/* A connection that has been idle may have died with its server; that is no reason to fail. */
-	if (*postgres)
-	{
-		if (fetch(*postgres, wake_fd, jwks, link_key, link_key_size, why, size))
-			return true;
-		PQfinish(*postgres);
-	}
-	*postgres = connect_to(conninfo, wake_fd, why, size);
-	if (*postgres == NULL)
-		return false;
-	if (fetch(*postgres, wake_fd, jwks, link_key, link_key_size, why, size))
-		return true;
-	PQfinish(*postgres);
-	*postgres = NULL;
-	return false;
-}
-
-void
-postgres_close(Postgres *postgres)
-{
-	if (postgres)
-		PQfinish(postgres);
-}
-
-static bool
-fetch(PGconn *conn, int wake_fd, char **jwks, char *link_key, size_t link_key_size, char *why, size_t size)
-{
-	char	   *text;
-
-	if (link_key)
-	{
-		text = ask_for(conn, wake_fd, "SELECT pg_catalog.encode(sessauth.link_key(), 'hex')", why, size);
-		if (text == NULL)
-			return false;
-		snprintf(link_key, link_key_size, "%s", text);
-		sa_wipe(text, strlen(text));
-		free(text);
-	}
-	if (jwks)
-	{
-		/* A standby may lag behind: by its keys, a token of a new key would look forged. */
-		*jwks = ask_for(conn, wake_fd, "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN sessauth.jwks() END", why, size);
-		if (*jwks == NULL)
-			return false;
-	}
-	return true;
-}
-
-static PGconn *
-connect_to(const char *conninfo, int wake_fd, char *why, size_t size)
+PGconn *
+postgres_connect(const char *conninfo, int wake_fd, int64_t deadline, char *why, size_t size)
 {
 	const char *names[] = {"fallback_application_name", "dbname", NULL};
 	const char *values[] = {"sessauth node", conninfo, NULL};
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-	int64_t		deadline = clock_now() + CONNECT_US;
 	PGconn	   *conn = PQconnectStartParams(names, values, 1);
 
 	if (conn == NULL)
@@ -108,7 +43,7 @@ connect_to(const char *conninfo, int wake_fd, char *why, size_t size)
 	PQsetNoticeReceiver(conn, ignore_notice, NULL);
 	while (PQstatus(conn) != CONNECTION_BAD && status != PGRES_POLLING_OK && status != PGRES_POLLING_FAILED)
 	{
-		if (!wait_for(conn, wake_fd, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline))
+		if (!postgres_wait(conn, wake_fd, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline))
 		{
 			snprintf(why, size, "PostgreSQL: timeout while connecting");
 			PQfinish(conn);
@@ -123,15 +58,15 @@ connect_to(const char *conninfo, int wake_fd, char *why, size_t size)
 	return NULL;
 }
 
-/* One value as text, malloc'ed; NULL and why when there is none. */
-static char *
-ask_for(PGconn *conn, int wake_fd, const char *statement, char *why, size_t size)
+PGresult *
+postgres_query(PGconn *conn, int wake_fd, int64_t deadline, const char *statement, int count, const char *const *parameters,
+			   bool *broken, char *why, size_t size)
 {
-	int64_t		deadline = clock_now() + QUERY_US;
-	char	   *text = NULL;
+	PGresult   *rows = NULL;
 	int			unsent;
 
-	if (!PQsendQuery(conn, statement))
+	*broken = true;
+	if (!PQsendQueryParams(conn, statement, count, NULL, parameters, NULL, NULL, 0))
 	{
 		explain(why, size, PQerrorMessage(conn));
 		return NULL;
@@ -139,8 +74,8 @@ ask_for(PGconn *conn, int wake_fd, const char *statement, char *why, size_t size
 	snprintf(why, size, "PostgreSQL: no answer in time");
 	while ((unsent = PQflush(conn)) == 1)
 	{
-		if (!wait_for(conn, wake_fd, POLLIN | POLLOUT, deadline) || !PQconsumeInput(conn))
-			goto failed;
+		if (!postgres_wait(conn, wake_fd, POLLIN | POLLOUT, deadline) || !PQconsumeInput(conn))
+			return NULL;
 	}
 	for (;;)
 	{
@@ -149,7 +84,7 @@ ask_for(PGconn *conn, int wake_fd, const char *statement, char *why, size_t size
 		/* PQgetResult waits without a limit unless asked only when it need not. */
 		while (unsent == 0 && PQisBusy(conn))
 		{
-			if (!wait_for(conn, wake_fd, POLLIN, deadline))
+			if (!postgres_wait(conn, wake_fd, POLLIN, deadline))
 				goto failed;
 			if (!PQconsumeInput(conn))
 			{
@@ -160,25 +95,25 @@ ask_for(PGconn *conn, int wake_fd, const char *statement, char *why, size_t size
 		result = PQgetResult(conn);
 		if (result == NULL)
 			break;
-		if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1 && !PQgetisnull(result, 0, 0) && text == NULL)
-			text = strdup(PQgetvalue(result, 0, 0));
-		else if (text == NULL)
-			explain(why, size, PQresultStatus(result) != PGRES_TUPLES_OK ? PQresultErrorMessage(result) :
-					"it is a standby, whose keys may be old; name the primary, or all hosts and target_session_attrs=read-write");
-		PQclear(result);
+		if (PQresultStatus(result) == PGRES_TUPLES_OK && rows == NULL)
+			rows = result;
+		else
+		{
+			if (rows == NULL)
+				explain(why, size, PQresultErrorMessage(result));
+			PQclear(result);
+		}
 	}
-	return text;
+	*broken = PQstatus(conn) != CONNECTION_OK;
+	return rows;
 
 failed:
-	if (text)
-		sa_wipe(text, strlen(text));
-	free(text);
+	PQclear(rows);
 	return NULL;
 }
 
-/* False when the deadline is over or somebody wants the thread to end. */
-static bool
-wait_for(PGconn *conn, int wake_fd, short events, int64_t deadline)
+bool
+postgres_wait(PGconn *conn, int wake_fd, short events, int64_t deadline)
 {
 	struct pollfd fds[2] = {{.fd = PQsocket(conn), .events = events}, {.fd = wake_fd, .events = POLLIN}};
 

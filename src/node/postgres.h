@@ -1,26 +1,32 @@
 /*
  * postgres.h
- *		What the keys' thread asks PostgreSQL. Nothing here waits longer than its
- *		deadlines, nor after wake_fd has become readable.
+ *		Talking to PostgreSQL through libpq's asynchronous calls.
+ *
+ * Nothing here waits beyond its deadline (of clock_now), nor after wake_fd has become readable; only libpq's resolver can block
+ * longer. A failure is told in why, as one line without secrets.
  */
 #ifndef SESSAUTH_NODE_POSTGRES_H
 #define SESSAUTH_NODE_POSTGRES_H
 
+#include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
-
-typedef struct pg_conn Postgres;	/* libpq's PGconn */
+#include <stdint.h>
 
 /* False when libpq cannot read the text at all. Nothing of it is repeated: it may hold a password. */
 extern bool postgres_conninfo_valid(const char *conninfo);
 
-/*
- * Fetches the JWK set (malloc'ed) and the link key (hex) where these are not NULL. *postgres is the connection, kept
- * for the next time; NULL: none. On failure false, and why says it in one line; the connection is closed then.
- */
-extern bool postgres_keys(Postgres **postgres, const char *conninfo, int wake_fd, char **jwks, char *link_key,
-						  size_t link_key_size, char *why, size_t size);
+/* A new connection, to be given to PQfinish; NULL and why when there is none. */
+extern PGconn *postgres_connect(const char *conninfo, int wake_fd, int64_t deadline, char *why, size_t size);
 
-extern void postgres_close(Postgres *postgres); /* NULL is fine */
+/*
+ * One statement with text parameters. The result is PGRES_TUPLES_OK, and to be given to PQclear; otherwise NULL and why. When
+ * *broken is set, the connection is of no more use: it is lost, or still busy with the statement.
+ */
+extern PGresult *postgres_query(PGconn *conn, int wake_fd, int64_t deadline, const char *statement, int count,
+								const char *const *parameters, bool *broken, char *why, size_t size);
+
+/* Waits for poll's events on the connection. False when the deadline is over or wake_fd is readable. */
+extern bool postgres_wait(PGconn *conn, int wake_fd, short events, int64_t deadline);
 
 #endif							/* SESSAUTH_NODE_POSTGRES_H */
