@@ -12,17 +12,15 @@
 use strict;
 use warnings;
 
-use List::Util qw(max min);
+use List::Util qw(min);
+use Sessauth::Bench qw(median new_database number TOKENS USERS);
 use Sessauth::Postgres qw(connect_to);
-use Sessauth::Process qw(now_ms private_dir slurp_file);
+use Sessauth::Process qw(private_dir);
 
 my $seconds  = $ENV{BENCH_SECONDS}  // 4;
 my $rounds   = $ENV{BENCH_ROUNDS}   // 5;
 my $sessions = $ENV{BENCH_SESSIONS} // 10_000_000;
 my $only     = $ENV{BENCH_ONLY}     // '.';
-
-use constant USERS  => 10_000;
-use constant TOKENS => 1_000;
 
 $| = 1;
 my $dir = private_dir();
@@ -40,12 +38,12 @@ my $version = connect_to($server->conninfo)->selectrow_array('SHOW server_versio
 print "PostgreSQL $version, fsync on, ", `nproc` =~ s/\s//gr, " cores; $rounds rounds of $seconds s, medians.\n",
   "The floor: one prepared statement in plain SQL that writes the same rows with the same indexes, and signs and hashes the same.\n\n";
 
-my $dba = new_database('small', 10_000);
+my $dba = new_database($server, 'small', 10_000);
 make_floor($dba);
 compare_with_floors();
 if ($sessions)
 {
-	my $big = new_database('big', $sessions);
+	my $big = new_database($server, 'big', $sessions);
 	compare_sizes($dba, $big);
 	compare_tenants($big);
 }
@@ -259,65 +257,6 @@ sub many
 
 # ---- set-up ----
 
-# A database with a tenant, a tenth as many users as sessions (at least USERS), sessions, and TOKENS tokens of sessions that lie anywhere among them.
-sub new_database
-{
-	my ($name, $count) = @_;
-	my $start = now_ms();
-	connect_to($server->conninfo)->do("CREATE DATABASE $name");
-	my $dbh = connect_to($server->conninfo('postgres', $name));
-	$dbh->do('SET client_min_messages = warning; SET synchronous_commit = off');
-	$dbh->do('CREATE EXTENSION sessauth; CREATE EXTENSION pg_prewarm; CREATE SCHEMA bench');
-	$dbh->do('CREATE ROLE app LOGIN') unless $dbh->selectrow_array(q{SELECT 1 FROM pg_roles WHERE rolname = 'app'});
-	$dbh->do(q{SELECT sessauth.grant_access('app', 'service')});
-	$dbh->do(q{SELECT sessauth.create_signing_key()});
-	$dbh->do(q{SELECT sessauth.create_tenant('bench')});
-
-	# Rows that have been there for long: no history of their own, and no statement that has to be recorded.
-	my $users = max(USERS, $count / 10);
-	$dbh->do("ALTER TABLE sessauth.$_ DISABLE TRIGGER USER") for qw(tenant_user session);
-	$dbh->do("INSERT INTO sessauth.tenant_user (tenant_id, user_id) SELECT 'bench', 'user' || i FROM generate_series(1, $users) i");
-	$dbh->do(q{
-		CREATE FUNCTION bench.fill(count bigint, users bigint) RETURNS void LANGUAGE sql BEGIN ATOMIC
-		INSERT INTO sessauth.session (session_id, tenant_id, user_id, epoch, tenant_epoch, created_at, refreshed_at, expires_at,
-			idle_expires_at, access_expires_at, refresh_counter, refresh_hash, device, ip)
-		SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(r, 14, 3) || '8' || substr(r, 18))::uuid,
-			'bench', u.user_id, u.epoch, 1, now(), now(), now() + '30 d', now() + '7 d', now() + '1 d', 1, sha256(r::bytea), 'device', '192.0.2.1'
-		FROM generate_series(1, count) i, LATERAL (SELECT md5(i::text || random()::text) AS r) r,
-			LATERAL (SELECT 'user' || 1 + mod(hashint8(i)::bigint + 2147483648, users) AS user_id, i * 0 + 1 AS epoch) u;
-		END});
-	my $index = $dbh->selectrow_array(q{SELECT pg_get_indexdef('sessauth.session_of_user'::regclass)});
-	$dbh->do('DROP INDEX sessauth.session_of_user');
-	$dbh->do('CREATE TABLE bench.token (i bigserial PRIMARY KEY, session_id uuid, access_token text, refresh_token text)');
-	my $slice = $count / TOKENS;
-	for my $i (1 .. TOKENS)
-	{
-		$dbh->do('SELECT bench.fill(?, ?)', undef, $slice - 1, $users);
-		$dbh->do('INSERT INTO bench.token (session_id, access_token, refresh_token)'
-			. q{ SELECT session_id, access_token, refresh_token FROM sessauth.issue_session('bench', ?, 'device', '192.0.2.1')},
-			undef, "keeper$i");
-	}
-	$dbh->do($index);
-	for my $table (qw(tenant_user session))
-	{
-		$dbh->do("ALTER TABLE sessauth.$table ENABLE ALWAYS TRIGGER $_->[0]")
-		  for @{ $dbh->selectall_arrayref("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = 'sessauth.$table'::regclass") };
-	}
-	$dbh->do('GRANT USAGE ON SCHEMA bench TO app; GRANT SELECT, UPDATE ON bench.token TO app');
-	$dbh->do("VACUUM ANALYZE sessauth.$_") for qw(tenant_user session event);
-	warm($dbh);
-	$dbh->do('CHECKPOINT');
-	printf "(database \"%s\" with %s sessions of %s users made in %.0f s)\n\n", $name, number($count), number($users), (now_ms() - $start) / 1000;
-	return $dbh;
-}
-
-sub warm
-{
-	my ($dbh) = @_;
-	$dbh->do(q{SELECT pg_prewarm(oid) FROM pg_class WHERE relnamespace = 'sessauth'::regnamespace AND relkind IN ('r', 'i')});
-	return;
-}
-
 # The same tables and indexes without anything behind them.
 sub make_floor
 {
@@ -358,18 +297,4 @@ sub script_file
 	print $out $text;
 	close $out or die "$file: $!";
 	return $file;
-}
-
-sub median
-{
-	my @sorted = sort { $a <=> $b } @_;
-	return ($sorted[ $#sorted / 2 ] + $sorted[ @sorted / 2 ]) / 2;
-}
-
-sub number
-{
-	my ($n) = @_;
-	my $text = sprintf '%.0f', $n;
-	1 while $text =~ s/^(\d+)(\d{3})/$1,$2/;
-	return $text;
 }

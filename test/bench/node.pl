@@ -11,6 +11,7 @@ use strict;
 use warnings;
 
 use IO::Select;
+use Sessauth::Bench qw(median);
 use Sessauth::Process qw(free_port poll_until private_dir);
 use Sessauth::Publisher;
 use Sessauth::Redis;
@@ -120,8 +121,6 @@ sub with_worker
 	close $out or die "$program $arguments[0]: $?";
 	return $text;
 }
-
-sub median { my @sorted = sort { $a <=> $b } @_; return $sorted[ @sorted / 2 ]; }
 
 sub show
 {
