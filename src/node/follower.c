@@ -15,10 +15,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "node/apply.h"
+
 #define TICK_MS				50
 #define LOOK_US				200000	/* for an answer, when no beat says that there may be one */
 #define REWRITE_US			1000000 /* a nonce that Redis may have lost is written again */
-#define PRUNE_US			5000000
 #define BACKOFF_FIRST_MS	50
 #define BACKOFF_MAX_MS		2000
 #define GOODBYE_MS			500
@@ -29,7 +30,6 @@ static void load_key(Follower *follower);
 static void say_goodbye(Follower *follower);
 static void on_goodbye(evutil_socket_t fd, short what, void *arg);
 static void on_tick(evutil_socket_t fd, short what, void *arg);
-static void tell_freshness(Follower *follower, int64_t now);
 static void on_up(void *arg, RedisLink *link);
 static void on_down(void *arg, RedisLink *link, const char *why);
 static void new_nonce(Follower *follower, int64_t now);
@@ -193,9 +193,7 @@ say_goodbye(Follower *follower)
 	struct timeval tv = {0, GOODBYE_MS * 1000};
 
 	follower->stopping = true;
-	pthread_rwlock_wrlock(&node->lock);
-	lease_drop(&node->lease);
-	pthread_rwlock_unlock(&node->lock);
+	apply_drop_lease(node);
 	if (redis_link_command(follower->control, nonce_written, GOODBYE_MS, 3,
 						   (SaField[]) {SA_FIELD("HDEL", 4), SA_FIELD_STR(follower->nodes_key), SA_FIELD_STR(node->id)}) &&
 		redis_link_command(follower->control, forgotten, GOODBYE_MS, 3,
@@ -224,7 +222,6 @@ static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	Follower   *follower = arg;
-	SessauthNode *node = follower->node;
 	int64_t		now = clock_now();
 
 	(void) fd;
@@ -241,35 +238,6 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	}
 	stream_read(follower, now);
 	follower_ask(follower);
-	tell_freshness(follower, now);
-	if (now - follower->pruned_at > PRUNE_US)
-	{
-		follower->pruned_at = now;
-		pthread_rwlock_wrlock(&node->lock);
-		memory_prune(&node->memory, node_forgets_before(node, now), false);
-		pthread_rwlock_unlock(&node->lock);
-		seen_prune(&node->seen, atomic_load(&node->keys_serial), node_forgets_before(node, now) / 1000);
-	}
-}
-
-/* What an operator wants to know first, once per change. */
-static void
-tell_freshness(Follower *follower, int64_t now)
-{
-	SessauthNode *node = follower->node;
-	bool		fresh = node->lease.end > now;
-	char		why[200];
-
-	if (fresh == follower->was_fresh)
-		return;
-	follower->was_fresh = fresh;
-	node_lease_problem(node, now, why, sizeof(why));
-	if (fresh)
-		node_log(node, SESSAUTH_LOG_INFO, "synced, the lease is fresh");
-	else if (node_redis_state(node)[0] != '\0')
-		node_log(node, SESSAUTH_LOG_WARNING, "the lease is over");	/* why was said when it began */
-	else
-		node_log(node, SESSAUTH_LOG_WARNING, "%s", why);
 }
 
 static void
@@ -325,14 +293,20 @@ on_down(void *arg, RedisLink *link, const char *why)
 void
 follower_ask(Follower *follower)
 {
-	const Lease *lease = &follower->node->lease;
+	SessauthNode *node = follower->node;
 	int64_t		now = clock_now();
+	LeaseNonce	state;
+	int64_t		t0;
 
 	if (follower->stopping || !redis_link_is_up(follower->control))
 		return;
-	if (lease->state == LEASE_NONCE_NONE || now - lease->t0 >= follower->node->max_staleness)
+	pthread_rwlock_rdlock(&node->lock);
+	state = node->lease.state;
+	t0 = node->lease.t0;
+	pthread_rwlock_unlock(&node->lock);
+	if (state == LEASE_NONCE_NONE || now - t0 >= node->max_staleness)
 		new_nonce(follower, now);
-	else if (lease->state == LEASE_NONCE_OUTSTANDING)
+	else if (state == LEASE_NONCE_OUTSTANDING)
 	{
 		if (now - follower->written_at >= REWRITE_US)
 			write_nonce(follower);
@@ -365,8 +339,10 @@ write_nonce(Follower *follower)
 	char		line[SA_LINE_SIZE];
 	size_t		len;
 
+	pthread_rwlock_rdlock(&node->lock);
 	memcpy(nonce.nonce, node->lease.nonce, sizeof(nonce.nonce));
 	lease_position(&node->lease, nonce.g, &nonce.n);
+	pthread_rwlock_unlock(&node->lock);
 	len = sa_nonce_write(follower->key, follower->nodes_key, node->id, &nonce, line);
 	if (len > 0 &&
 		redis_link_command(follower->control, nonce_written, REPLY_TIMEOUT_MS, 4,
@@ -404,8 +380,6 @@ answer_replied(void *arg, const redisReply *reply)
 	SessauthNode *node = follower->node;
 	int64_t		now = clock_now();
 	SaAnswer	answer;
-	bool		extended = false;
-	int64_t		horizon = node->lease.horizon;
 
 	follower->getting = false;
 	if (reply->type == REDIS_REPLY_ERROR)
@@ -417,17 +391,9 @@ answer_replied(void *arg, const redisReply *reply)
 	if (reply->type != REDIS_REPLY_STRING ||
 		!sa_answer_read(follower->key, follower->answers_key, node->id, reply->str, (size_t) reply->len, &answer))
 		return;
-	pthread_rwlock_wrlock(&node->lock);
-	if (lease_answer(&node->lease, &answer, now))
+	if (apply_answer(node, &answer, now))
 	{
-		ledger_clock_answered(&node->ledger_clock, answer.at, node->lease.t0, now);
-		extended = lease_extend(&node->lease);
-		if (extended)
-			follower->rescan_wait = 0;
-	}
-	pthread_rwlock_unlock(&node->lock);
-	if (node->lease.horizon != horizon)
-		news_missed(node, horizon, node->lease.horizon);
-	if (extended)
+		follower->rescan_wait = 0;
 		follower_ask(follower);
+	}
 }

@@ -2,8 +2,8 @@
  * follower.h
  *		What follower.c (connections, nonces, answers) and stream.c (reading) share.
  *
- * Everything here belongs to the follower's thread. It is also the only one that changes the lease, the
- * memory and the ledger clock; it takes the node's lock to change them, and may read them without.
+ * Everything here belongs to the follower's thread. What the node knows, the lease with its nonce included, does not: other threads
+ * change it too (apply.h).
  */
 #ifndef SESSAUTH_NODE_FOLLOWER_H
 #define SESSAUTH_NODE_FOLLOWER_H
@@ -27,7 +27,6 @@ struct Follower
 	int			pipe[2];
 	bool		stopping;
 	bool		has_key;
-	bool		was_fresh;		/* the lease, at the last tick */
 	unsigned char key[SA_KEY_LEN];	/* the link key */
 
 	char		stream_key[SA_REDIS_KEY_SIZE];
@@ -42,14 +41,13 @@ struct Follower
 	int64_t		read_not_before;
 	int64_t		rescan_not_before;
 	int64_t		rescan_wait;
-	SaEntry    *batch;			/* STREAM_BATCH of them */
+	SaEntry    *batch;			/* APPLY_MAX of them */
 
 	/* asking */
 	bool		beat;			/* since the last look for an answer */
 	bool		getting;		/* an HGET is under way */
 	int64_t		got_at;
 	int64_t		written_at;
-	int64_t		pruned_at;
 
 	/* connecting; index 0: reader, 1: control */
 	int64_t		retry_at[2];	/* 0: not now */

@@ -1,6 +1,6 @@
 /*
  * lease.c
- *		Nonces, answers and the moment until which the node may decide alone.
+ *		Nonces, answers, calls and the moment until which the node may decide alone.
  *
  * Why this keeps G1. The worker reads a nonce, then takes a snapshot, then
  * publishes everything in it, and only then answers with the last number. So an answer to
@@ -15,12 +15,18 @@
  * - extending before the numbers are applied, or across a hole.
  *
  * Writing the same nonce again (Redis lost it) does no harm: t0 stays the time of the first try.
+ *
+ * A call to PostgreSQL is a round trip by itself: its snapshot is younger than the t0 that was read before it was sent, and no other
+ * call's answer can come in its place. So it needs no nonce, and the rest is the same. Numbers are the ledger's, whatever way they came,
+ * so what one transport has brought counts for the answers of the other.
  */
 #include <string.h>
 
 #include "node/lease.h"
 
-static int64_t first_needed(const Lease *lease);
+static bool prove(Lease *lease, const LeaseGrant *proof, int64_t t0);
+static LeaseGrant proof_of(const SaAnswer *answer);
+static int64_t first_needed(const Lease *lease, const LeaseGrant *proof);
 
 void
 lease_init(Lease *lease, int64_t max_staleness)
@@ -57,39 +63,29 @@ lease_applied(Lease *lease, const char *g, int64_t n)
 bool
 lease_extend(Lease *lease)
 {
-	const SaAnswer *answer = &lease->answer;
-	int64_t		end = lease->t0 + lease->max_staleness;
-	bool		same;
+	LeaseGrant	proof = proof_of(&lease->answer);
 
-	if (lease->state != LEASE_NONCE_ANSWERED)
+	if (lease->state != LEASE_NONCE_ANSWERED || !prove(lease, &proof, lease->t0))
 		return false;
-	if (!coverage_has(&lease->cover, answer->g, first_needed(lease), answer->n))
-		return false;
-
-	same = strcmp(lease->g, answer->g) == 0;
-	if (!same || answer->low > lease->complete + 1)
-	{
-		/* The node relied on "low": what it never saw below it had expired by then. */
-		if (answer->at <= INT64_MAX / 1000 && answer->at * 1000 > lease->horizon)
-			lease->horizon = answer->at * 1000;
-	}
-	if (!same)
-		memcpy(lease->g, answer->g, sizeof(lease->g));
-	if (!same || answer->n > lease->complete)
-		lease->complete = answer->n;
-	if (end > lease->end)
-		lease->end = end;
 	lease->state = LEASE_NONCE_NONE;
 	return true;
 }
 
 bool
+lease_granted(Lease *lease, const LeaseGrant *grant, int64_t t0)
+{
+	return prove(lease, grant, t0);
+}
+
+bool
 lease_waits(const Lease *lease, int64_t *lo, int64_t *hi)
 {
+	LeaseGrant	proof = proof_of(&lease->answer);
+
 	if (lease->state != LEASE_NONCE_ANSWERED)
 		return false;
-	*hi = lease->answer.n;
-	*lo = coverage_first_missing(&lease->cover, lease->answer.g, first_needed(lease), lease->answer.n);
+	*hi = proof.n;
+	*lo = coverage_first_missing(&lease->cover, proof.g, first_needed(lease, &proof), proof.n);
 	return *lo <= *hi;
 }
 
@@ -107,13 +103,45 @@ lease_drop(Lease *lease)
 	lease->state = LEASE_NONCE_NONE;
 }
 
+static bool
+prove(Lease *lease, const LeaseGrant *proof, int64_t t0)
+{
+	int64_t		end = t0 + lease->max_staleness;
+	bool		same = strcmp(lease->g, proof->g) == 0;
+
+	if (!coverage_has(&lease->cover, proof->g, first_needed(lease, proof), proof->n))
+		return false;
+	if (!same || proof->low > lease->complete + 1)
+	{
+		/* The node relied on "low": what it never saw below it had expired by then. */
+		if (proof->at <= INT64_MAX / 1000 && proof->at * 1000 > lease->horizon)
+			lease->horizon = proof->at * 1000;
+	}
+	if (!same)
+		memcpy(lease->g, proof->g, sizeof(lease->g));
+	if (!same || proof->n > lease->complete)
+		lease->complete = proof->n;
+	if (end > lease->end)
+		lease->end = end;
+	return true;
+}
+
+static LeaseGrant
+proof_of(const SaAnswer *answer)
+{
+	LeaseGrant	proof = {.low = answer->low, .n = answer->n, .at = answer->at};
+
+	memcpy(proof.g, answer->g, sizeof(proof.g));
+	return proof;
+}
+
 /* A node that was complete up to some number of the same generation needs only what came after it. */
 static int64_t
-first_needed(const Lease *lease)
+first_needed(const Lease *lease, const LeaseGrant *proof)
 {
-	int64_t		first = lease->answer.low;
+	int64_t		first = proof->low;
 
-	if (strcmp(lease->g, lease->answer.g) == 0 && lease->complete + 1 > first)
+	if (strcmp(lease->g, proof->g) == 0 && lease->complete + 1 > first)
 		first = lease->complete + 1;
 	return first < 1 ? 1 : first;
 }

@@ -1,6 +1,6 @@
 /*
  * lease.h
- *		The node's right to decide alone: nonces, answers, and until when.
+ *		The node's right to decide alone: nonces, answers, calls, and until when.
  *
  * A pure state machine: no I/O, no clock, no lock of its own (the node
  * state's lock guards it). Times are microseconds of the node's own clock.
@@ -20,6 +20,15 @@ typedef enum LeaseNonce
 	LEASE_NONCE_OUTSTANDING,	/* written, or about to be */
 	LEASE_NONCE_ANSWERED		/* answer kept until the stream has caught up with it */
 } LeaseNonce;
+
+/* What a call to sessauth.lease() says at its end: everything committed before it is in low to n of g, or was told without a number. */
+typedef struct LeaseGrant
+{
+	char		g[SA_UUID_SIZE];
+	int64_t		low;
+	int64_t		n;
+	int64_t		at;				/* unix ms */
+} LeaseGrant;
 
 typedef struct Lease
 {
@@ -57,6 +66,12 @@ extern void lease_applied(Lease *lease, const char *g, int64_t n);
 
 /* Extends the lease when there is an answer and everything that it asks for is applied. True when it did. */
 extern bool lease_extend(Lease *lease);
+
+/*
+ * The answer to a call that was begun at t0, and that told everything the node lacked by it. Extends the lease, and is true, when all
+ * of low to n is applied. The nonce, if there is one, is not touched.
+ */
+extern bool lease_granted(Lease *lease, const LeaseGrant *grant, int64_t t0);
 
 /* True when there is an answer that waits for numbers; then *lo and *hi are the first and the last of the range they are in. */
 extern bool lease_waits(const Lease *lease, int64_t *lo, int64_t *hi);

@@ -33,11 +33,12 @@ sessauth_open(const SessauthOptions *options)
 	if (node == NULL)
 		return NULL;
 
-	/* However many threads decide all the time, the follower gets its turn. */
+	/* However many threads decide all the time, who brings news gets a turn. */
 	pthread_rwlockattr_init(&lock_attr);
 	pthread_rwlockattr_setkind_np(&lock_attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&node->lock, &lock_attr);
 	pthread_rwlockattr_destroy(&lock_attr);
+	pthread_mutex_init(&node->apply_lock, NULL);
 	pthread_mutex_init(&node->keys_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -53,7 +54,7 @@ sessauth_open(const SessauthOptions *options)
 	if (why == NULL)
 	{
 		lease_init(&node->lease, node->max_staleness);
-		if (!follower_start(node) || !keys_start(node))
+		if (!follower_start(node) || !keys_start(node) || !upkeep_start(node))
 			why = "could not start a thread";
 	}
 	if (why && why != node->error)
@@ -75,12 +76,14 @@ sessauth_close(SessauthNode *node)
 		return;
 	keys_stop(node);
 	follower_stop(node);
+	upkeep_stop(node);
 	memory_free(&node->memory);
 	seen_free(&node->seen);
 	watches_free(&node->watches);
 	sa_wipe(node->link_key, sizeof(node->link_key));
 	pthread_cond_destroy(&node->keys_wanted);
 	pthread_mutex_destroy(&node->keys_lock);
+	pthread_mutex_destroy(&node->apply_lock);
 	pthread_rwlock_destroy(&node->lock);
 	free(node->redis_url);
 	free(node->redis_password_file);

@@ -7,12 +7,14 @@
  * keys.c		signing keys and the link key, from PostgreSQL or files; its own thread
  * keys_postgres.c	what keys.c asks PostgreSQL
  * postgres.c	talking to PostgreSQL, without waiting for ever
+ * apply.c		what the transports bring, put into what the node knows
  * follower.c	connections to Redis, nonces and answers; its own thread
  * stream.c		reading the stream, in the follower's thread
  * redis_link.c	one connection to Redis inside an event loop
  * seen.c		verified tokens
  * watch.c		long connections that wait for the end of their session
  * news.c		what was revoked, told to watches and to the program
+ * upkeep.c		what has to happen now and then; its own thread
  */
 #ifndef SESSAUTH_NODE_NODE_H
 #define SESSAUTH_NODE_NODE_H
@@ -41,6 +43,7 @@ typedef struct SharedKeys
 } SharedKeys;
 
 typedef struct Follower Follower;	/* follower.h */
+typedef struct Upkeep Upkeep;	/* upkeep.c */
 
 /* What the follower does in Redis. */
 typedef enum RedisTask
@@ -74,7 +77,8 @@ struct SessauthNode
 	char		error[256];
 	bool		opened;
 
-	/* what is known of the ledger: guarded by lock; deciders read, the follower writes */
+	/* what is known of the ledger: guarded by lock; deciders read, transports write by way of apply.h */
+	pthread_mutex_t apply_lock; /* taken before lock */
 	pthread_rwlock_t lock;
 	Lease		lease;
 	LedgerClock ledger_clock;
@@ -106,6 +110,7 @@ struct SessauthNode
 	bool		keys_running;
 	int			keys_wake[2];	/* a pipe: written to interrupt waiting for PostgreSQL */
 	Follower   *follower;
+	Upkeep	   *upkeep;
 };
 
 /* decide.c: sessauth_decide in two steps; *claims is filled when the token's members of *out are. */
@@ -125,7 +130,11 @@ extern bool follower_start(SessauthNode *node);
 extern void follower_stop(SessauthNode *node);
 extern void follower_link_key_arrived(SessauthNode *node);	/* from another thread */
 
-/* news.c; in the follower's thread, without the lock */
+/* upkeep.c */
+extern bool upkeep_start(SessauthNode *node);
+extern void upkeep_stop(SessauthNode *node);
+
+/* news.c; with apply_lock, without lock */
 extern void news_revoked(SessauthNode *node, const SaEntry *entry);
 extern void news_missed(SessauthNode *node, int64_t before, int64_t horizon);	/* the lease's horizon has moved (us) */
 

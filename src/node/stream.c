@@ -16,11 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "node/apply.h"
 #include "node/follower.h"
 
 #define READ_COUNT			"1000"
 #define READ_BLOCK_MS		500
-#define STREAM_BATCH		64		/* entries under one lock: verifying them happens outside */
 #define FIELDS_MAX			64
 #define ERROR_PAUSE_US		250000
 #define RESCAN_FIRST_US		100000
@@ -30,7 +30,7 @@ static void stream_replied(void *arg, const redisReply *reply);
 static bool waits_for_numbers(const Follower *follower);
 static bool rescan(Follower *follower, int64_t now);
 static const redisReply *entries_of(const redisReply *reply);
-static bool apply_entries(Follower *follower, const redisReply *entries, bool *advanced);
+static bool take_entries(Follower *follower, const redisReply *entries, bool *advanced);
 static void apply_batch(Follower *follower, int count, int64_t refused, int64_t now);
 static bool read_entry(const Follower *follower, const redisReply *item, SaEntry *out);
 static bool parse_id(const redisReply *id, uint64_t out[2]);
@@ -38,7 +38,7 @@ static bool parse_id(const redisReply *id, uint64_t out[2]);
 bool
 stream_init(Follower *follower)
 {
-	follower->batch = calloc(STREAM_BATCH, sizeof(SaEntry));
+	follower->batch = calloc(APPLY_MAX, sizeof(SaEntry));
 	return follower->batch != NULL;
 }
 
@@ -112,7 +112,7 @@ stream_replied(void *arg, const redisReply *reply)
 	else if (entries)
 	{
 		follower_state(follower, REDIS_READ, "%s", "");
-		beat = apply_entries(follower, entries, &advanced);
+		beat = take_entries(follower, entries, &advanced);
 	}
 	else
 	{
@@ -136,8 +136,12 @@ waits_for_numbers(const Follower *follower)
 {
 	int64_t		lo;
 	int64_t		hi;
+	bool		waits;
 
-	return lease_waits(&follower->node->lease, &lo, &hi);
+	pthread_rwlock_rdlock(&follower->node->lock);
+	waits = lease_waits(&follower->node->lease, &lo, &hi);
+	pthread_rwlock_unlock(&follower->node->lock);
+	return waits;
 }
 
 /* False when the last time was too short a while ago. */
@@ -174,7 +178,7 @@ entries_of(const redisReply *reply)
 
 /* True when there was a beat among them. */
 static bool
-apply_entries(Follower *follower, const redisReply *entries, bool *advanced)
+take_entries(Follower *follower, const redisReply *entries, bool *advanced)
 {
 	int64_t		now = clock_now();
 	int64_t		refused = 0;
@@ -203,7 +207,7 @@ apply_entries(Follower *follower, const redisReply *entries, bool *advanced)
 			continue;
 		}
 		beat = beat || entry->kind == SA_KIND_BEAT;
-		if (++count == STREAM_BATCH)
+		if (++count == APPLY_MAX)
 		{
 			apply_batch(follower, count, refused, now);
 			count = 0;
@@ -218,34 +222,16 @@ static void
 apply_batch(Follower *follower, int count, int64_t refused, int64_t now)
 {
 	SessauthNode *node = follower->node;
-	int64_t		horizon = node->lease.horizon;
-	bool		news[STREAM_BATCH];
+	bool		fit = true;
 
-	pthread_rwlock_wrlock(&node->lock);
-	node->refused_entries += refused;
-	for (int i = 0; i < count; i++)
+	if (refused > 0)
 	{
-		const SaEntry *entry = &follower->batch[i];
-
-		news[i] = entry->kind != SA_KIND_BEAT && !coverage_has(&node->lease.cover, entry->g, entry->n, entry->n);
-		if (entry->kind == SA_KIND_BEAT)
-			ledger_clock_seen(&node->ledger_clock, entry->at, now);
-
-		/* A revocation that does not fit into memory leaves a hole as well: the lease then runs out. */
-		else if (memory_apply(&node->memory, entry, node_forgets_before(node, now)))
-			lease_applied(&node->lease, entry->g, entry->n);
+		pthread_rwlock_wrlock(&node->lock);
+		node->refused_entries += refused;
+		pthread_rwlock_unlock(&node->lock);
 	}
-	if (lease_extend(&node->lease))
+	if (apply_entries(node, follower->batch, count, now, &fit))
 		follower->rescan_wait = 0;
-	pthread_rwlock_unlock(&node->lock);
-
-	/* Only now: who watches a token after this finds the revocation in the memory. */
-	for (int i = 0; i < count; i++)
-		if (news[i])
-			news_revoked(node, &follower->batch[i]);
-	if (node->lease.horizon != horizon)
-		news_missed(node, horizon, node->lease.horizon);
-	watches_tell(&node->watches);
 }
 
 static bool

@@ -2,7 +2,7 @@
  * watch.h
  *		Long connections that want to hear of the end of their session.
  *
- * The follower's thread ends watches as it reads revocations; any thread may add or remove them.
+ * The transports' threads end watches as they bring revocations, one at a time; any thread may add or remove them.
  */
 #ifndef SESSAUTH_NODE_WATCH_H
 #define SESSAUTH_NODE_WATCH_H
@@ -79,7 +79,7 @@ extern void watches_revoked(Watches *watches, int what, const MemoryName *name, 
 /* Revocations that expired at or before this (unix seconds) may have been missed. */
 extern void watches_missed(Watches *watches, int64_t horizon);
 
-/* Calls those whose sessions have ended. With no lock of the node held. */
+/* Calls those whose sessions have ended. One caller at a time (the node's apply_lock), without the node's lock. */
 extern void watches_tell(Watches *watches);
 
 extern size_t watches_count(Watches *watches);

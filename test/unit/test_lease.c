@@ -199,6 +199,53 @@ test_generations(void)
 	   "an empty generation is complete at once");
 }
 
+static bool
+granted(const char *g, int64_t low, int64_t n, int64_t at, int64_t t0)
+{
+	LeaseGrant	grant = {.low = low, .n = n, .at = at};
+
+	strcpy(grant.g, g);
+	return lease_granted(&lease, &grant, t0);
+}
+
+static void
+test_grants(void)
+{
+	char		g[SA_UUID_SIZE];
+	int64_t		n;
+
+	lease_init(&lease, STALE);
+	apply(G1, 5, 9);
+	ok(!granted(G1, 5, 10, AT, 1000) && lease.end == 0, "a call that names a number which did not come grants nothing");
+	lease_position(&lease, g, &n);
+	ok(g[0] == '\0' && n == 0, "and makes the node join nothing");
+	apply(G1, 10, 10);
+	ok(granted(G1, 5, 10, AT, 2000) && lease.end == 2000 + STALE, "with all of them the lease counts from before the call");
+	lease_position(&lease, g, &n);
+	ok(strcmp(g, G1) == 0 && n == 10 && lease.horizon == AT * 1000, "the node has joined, and knows from when on");
+	ok(granted(G1, 6, 10, AT + 5, 3000) && lease.end == 3000 + STALE && lease.horizon == AT * 1000, "the next call needs nothing new");
+	ok(granted(G1, 6, 10, AT + 5, 1500) && lease.end == 3000 + STALE, "one that was begun earlier and is answered later takes nothing back");
+	ok(granted(G1, 5, 8, AT, 4000) && lease.complete == 10, "nor does one with fewer numbers");
+	ok(!granted(G1, 5, 12, AT, 5000) && lease.end == 4000 + STALE, "no lease across a hole");
+	ok(granted(G1, 13, 12, AT + 9, 6000) && lease.complete == 12 && lease.horizon == (AT + 9) * 1000,
+	   "what the ledger no longer needs may be missing, but that is remembered");
+	ok(!granted(G2, 1, 1, AT, 7000) && strcmp(lease.g, G1) == 0, "another generation has to be complete by itself");
+	apply(G2, 1, 1);
+	ok(granted(G2, 1, 1, AT + 10, 8000) && strcmp(lease.g, G2) == 0 && lease.complete == 1, "then the node changes over");
+	ok(granted(G3, 1, 0, AT + 11, 9000) && strcmp(lease.g, G3) == 0 && lease.end == 9000 + STALE, "an empty one is complete at once");
+
+	/* With a nonce under way. */
+	begin();
+	lease_ask(&lease, nonce2, 500000);
+	ok(granted(G1, 1, 10, AT, 700000) && lease.end == 700000 + STALE && lease.state == LEASE_NONCE_OUTSTANDING, "a nonce stays as it is");
+	ok(answered(nonce2, G1, 1, 11, AT, 710000) && !lease_extend(&lease), "its answer waits for a number");
+	ok(granted(G1, 1, 10, AT, 720000) && lease.state == LEASE_NONCE_ANSWERED, "which a grant without that number does not replace");
+	apply(G1, 11, 11);
+	ok(lease_extend(&lease) && lease.end == 720000 + STALE && lease.complete == 11, "whoever brings the number; the older proof does not shorten the lease");
+	lease_drop(&lease);
+	ok(lease.end == 0 && granted(G1, 1, 11, AT, 800000) && lease.end == 800000 + STALE, "a dropped lease comes back with a new call only");
+}
+
 static void
 test_clock(void)
 {
@@ -229,6 +276,7 @@ main(void)
 	test_nonces();
 	test_holes();
 	test_generations();
+	test_grants();
 	test_clock();
 	return tap_done();
 }

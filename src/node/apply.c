@@ -1,0 +1,134 @@
+/*
+ * apply.c
+ *		What the transports bring, put into what the node knows. See apply.h.
+ *
+ * Two locks. apply_lock makes the transports take turns, so that everybody hears the news in the order in which the node came to know
+ * them; nobody who decides ever waits for it. Under it, lock is held for the change alone, and not while the news are told:
+ * whoever watches a token after that finds the revocation in the memory.
+ */
+#include "node/apply.h"
+
+#include <string.h>
+
+static void begin(SessauthNode *node);
+static void end(SessauthNode *node, int64_t horizon, const SaEntry *entries, const bool *news, int count);
+static bool is_news(const SessauthNode *node, const SaEntry *entry, int64_t forgets_before);
+
+bool
+apply_entries(SessauthNode *node, const SaEntry *entries, int count, int64_t received, bool *fit)
+{
+	bool		news[APPLY_MAX];
+	bool		extended;
+	int64_t		horizon;
+
+	begin(node);
+	horizon = node->lease.horizon;
+	for (int i = 0; i < count; i++)
+	{
+		const SaEntry *entry = &entries[i];
+		int64_t		forgets_before = node_forgets_before(node, received);
+
+		news[i] = is_news(node, entry, forgets_before);
+		if (entry->kind == SA_KIND_BEAT)
+			ledger_clock_seen(&node->ledger_clock, entry->at, received);
+
+		/* A numbered one that does not fit leaves a hole, and the lease then runs out. One without a number leaves none. */
+		else if (!memory_apply(&node->memory, entry, forgets_before))
+			*fit = *fit && entry->g[0] != '\0';
+		else if (entry->g[0] != '\0')
+			lease_applied(&node->lease, entry->g, entry->n);
+	}
+	extended = lease_extend(&node->lease);
+	end(node, horizon, entries, news, count);
+	return extended;
+}
+
+bool
+apply_answer(SessauthNode *node, const SaAnswer *answer, int64_t received)
+{
+	bool		extended = false;
+	int64_t		horizon;
+
+	begin(node);
+	horizon = node->lease.horizon;
+	if (lease_answer(&node->lease, answer, received))
+	{
+		ledger_clock_answered(&node->ledger_clock, answer->at, node->lease.t0, received);
+		extended = lease_extend(&node->lease);
+	}
+	end(node, horizon, NULL, NULL, 0);
+	return extended;
+}
+
+bool
+apply_grant(SessauthNode *node, const LeaseGrant *grant, int64_t t0, int64_t received)
+{
+	bool		extended;
+	int64_t		horizon;
+
+	begin(node);
+	horizon = node->lease.horizon;
+	ledger_clock_answered(&node->ledger_clock, grant->at, t0, received);
+	extended = lease_granted(&node->lease, grant, t0);
+	end(node, horizon, NULL, NULL, 0);
+	return extended;
+}
+
+void
+apply_prune(SessauthNode *node)
+{
+	begin(node);
+	memory_prune(&node->memory, node_forgets_before(node, clock_now()), false);
+	end(node, node->lease.horizon, NULL, NULL, 0);
+}
+
+void
+apply_drop_lease(SessauthNode *node)
+{
+	begin(node);
+	lease_drop(&node->lease);
+	end(node, node->lease.horizon, NULL, NULL, 0);
+}
+
+static void
+begin(SessauthNode *node)
+{
+	pthread_mutex_lock(&node->apply_lock);
+	pthread_rwlock_wrlock(&node->lock);
+}
+
+/* Tells what is new; horizon is the lease's of before. */
+static void
+end(SessauthNode *node, int64_t horizon, const SaEntry *entries, const bool *news, int count)
+{
+	int64_t		moved = node->lease.horizon;
+	bool		told = false;
+
+	pthread_rwlock_unlock(&node->lock);
+	for (int i = 0; i < count; i++)
+	{
+		if (news[i])
+			news_revoked(node, &entries[i]);
+		told = told || news[i];
+	}
+	if (moved != horizon)
+		news_missed(node, horizon, moved);
+	if (told)
+		watches_tell(&node->watches);
+	pthread_mutex_unlock(&node->apply_lock);
+}
+
+/* What was told without a number is told again with it: whoever resumes by number must not miss it. */
+static bool
+is_news(const SessauthNode *node, const SaEntry *entry, int64_t forgets_before)
+{
+	MemoryName	name;
+	int64_t		epoch;
+
+	if (entry->kind == SA_KIND_BEAT)
+		return false;
+	if (entry->g[0] != '\0')
+		return !coverage_has(&node->lease.cover, entry->g, entry->n, entry->n);
+	return entry->until > forgets_before &&
+		(!memory_entry_name(&node->memory, entry, &name, &epoch) || memory_epoch(&node->memory, &name) < epoch);
+}
