@@ -257,7 +257,7 @@ CREATE TABLE sessauth.receipt_state (
 	generation	uuid NOT NULL,
 	n			bigint NOT NULL
 );
-COMMENT ON TABLE sessauth.receipt_state IS 'Up to which number every node of a mirror, or (mirror is empty) everybody, knows all revocations or has lost its lease';
+COMMENT ON TABLE sessauth.receipt_state IS 'Up to which number every node of a mirror, (mirror is *) those over SQL, or (mirror is empty) everybody, knows all revocations or has lost its lease';
 
 CREATE TABLE sessauth.mirror_state (
 	name		text PRIMARY KEY,

@@ -41,7 +41,7 @@ CREATE FUNCTION sessauth.node_status(
 	OUT name text, OUT incarnation text, OUT mirror text, OUT generation uuid, OUT n bigint, OUT behind bigint,
 	OUT max_staleness interval, OUT refused boolean, OUT last_seen_at timestamptz) RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sessauth_node_status';
-COMMENT ON FUNCTION sessauth.node_status() IS 'The nodes that the worker of this database knows; for the view nodes';
+COMMENT ON FUNCTION sessauth.node_status() IS 'The nodes that ask for leases, over mirrors and over SQL; for the view nodes';
 
 CREATE VIEW sessauth.mirrors WITH (security_barrier) AS
 	SELECT m.name, m.url,
@@ -73,6 +73,7 @@ CREATE VIEW sessauth.nodes WITH (security_barrier) AS
 	WHERE (SELECT sessauth.reads_all());
 COMMENT ON VIEW sessauth.nodes IS 'The nodes that ask for leases: what they have applied and when they last asked';
 COMMENT ON COLUMN sessauth.nodes.incarnation IS 'New for every life of a process';
+COMMENT ON COLUMN sessauth.nodes.mirror IS 'Null: the node asks over SQL. One that asks both ways has a row for each';
 COMMENT ON COLUMN sessauth.nodes.behind IS 'Revocations that it had not yet applied when it last asked';
 COMMENT ON COLUMN sessauth.nodes.refused IS 'It asks for a longer lease than sessauth.max_lease and gets none';
 

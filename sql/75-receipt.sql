@@ -1,11 +1,11 @@
-/* Chapter 75: who knows of a revocation, since when, and the log of them for those who listen. C: src/ledger/receipt.c, src/ledger/follow.c. */
+/* Chapter 75: who knows of a revocation, since when, and the log of them for those who listen. C: src/ledger/receipt.c, src/ledger/follow.c, src/ledger/lease.c. */
 
 CREATE FUNCTION sessauth.receipt(
 	event_id bigint,
 	OUT mirror text, OUT nodes bigint, OUT acknowledged bigint, OUT fenced bigint, OUT state text, OUT latency interval) RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_receipt';
 COMMENT ON FUNCTION sessauth.receipt(bigint) IS
-	'Who knows of a revocation: a row for each mirror, and one with a null mirror for all; states pending, confirmed, unknown (the worker does not run, or does not know yet who holds a lease); no row when there is no such revocation';
+	'Who knows of a revocation: a row for each mirror, and one with a null mirror for the nodes over SQL; states pending, confirmed, unknown (the worker does not run, or does not know yet who holds a lease); no row when there is no such revocation';
 
 CREATE FUNCTION sessauth.await_receipt(event_id bigint, timeout interval DEFAULT '5s') RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_await_receipt';
@@ -19,6 +19,18 @@ CREATE FUNCTION sessauth.revocations_since(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_revocations_since';
 COMMENT ON FUNCTION sessauth.revocations_since(uuid, bigint) IS
 	'The revocations after a number, at most 10000; all that still matter when the generation is null or another one';
+
+CREATE FUNCTION sessauth.lease(
+	node text, max_staleness interval, generation uuid, n bigint,
+	OUT kind text, OUT g uuid, OUT number bigint, OUT tenant_id text, OUT user_id text, OUT session_id uuid, OUT kid text,
+	OUT epoch bigint, OUT event_id bigint, OUT at timestamptz, OUT until timestamptz, OUT low bigint) RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_lease';
+COMMENT ON FUNCTION sessauth.lease(text, interval, uuid, bigint) IS
+	'For nodes: the revocations that the node lacks after number n of a generation, and as the last row, when they are all, the lease: whoever has applied them may decide alone until max_staleness after the call was made; throws 22023, 53400, 55000 on a standby';
+
+CREATE FUNCTION sessauth.end_lease(node text) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_end_lease';
+COMMENT ON FUNCTION sessauth.end_lease(text) IS 'For a node that stops and has dropped its lease: receipts need not wait for it; false when it is not known';
 
 CREATE VIEW sessauth.propagation WITH (security_barrier) AS
 	SELECT w.way, count(w.latency) AS revocations,

@@ -73,7 +73,7 @@ CREATE TABLE sessauth.receipt_state (
 	generation	uuid NOT NULL,
 	n			bigint NOT NULL
 );
-COMMENT ON TABLE sessauth.receipt_state IS 'Up to which number every node of a mirror, or (mirror is empty) everybody, knows all revocations or has lost its lease';
+COMMENT ON TABLE sessauth.receipt_state IS 'Up to which number every node of a mirror, (mirror is *) those over SQL, or (mirror is empty) everybody, knows all revocations or has lost its lease';
 
 CREATE TABLE sessauth.arrival (
 	event_id	bigint PRIMARY KEY,
@@ -351,7 +351,7 @@ CREATE FUNCTION sessauth.receipt(
 	OUT mirror text, OUT nodes bigint, OUT acknowledged bigint, OUT fenced bigint, OUT state text, OUT latency interval) RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_receipt';
 COMMENT ON FUNCTION sessauth.receipt(bigint) IS
-	'Who knows of a revocation: a row for each mirror, and one with a null mirror for all; states pending, confirmed, unknown (the worker does not run, or does not know yet who holds a lease); no row when there is no such revocation';
+	'Who knows of a revocation: a row for each mirror, and one with a null mirror for the nodes over SQL; states pending, confirmed, unknown (the worker does not run, or does not know yet who holds a lease); no row when there is no such revocation';
 
 CREATE FUNCTION sessauth.await_receipt(event_id bigint, timeout interval DEFAULT '5s') RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_await_receipt';
@@ -365,6 +365,21 @@ CREATE FUNCTION sessauth.revocations_since(
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_revocations_since';
 COMMENT ON FUNCTION sessauth.revocations_since(uuid, bigint) IS
 	'The revocations after a number, at most 10000; all that still matter when the generation is null or another one';
+
+CREATE FUNCTION sessauth.lease(
+	node text, max_staleness interval, generation uuid, n bigint,
+	OUT kind text, OUT g uuid, OUT number bigint, OUT tenant_id text, OUT user_id text, OUT session_id uuid, OUT kid text,
+	OUT epoch bigint, OUT event_id bigint, OUT at timestamptz, OUT until timestamptz, OUT low bigint) RETURNS SETOF record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_lease';
+COMMENT ON FUNCTION sessauth.lease(text, interval, uuid, bigint) IS
+	'For nodes: the revocations that the node lacks after number n of a generation, and as the last row, when they are all, the lease: whoever has applied them may decide alone until max_staleness after the call was made; throws 22023, 53400, 55000 on a standby';
+
+CREATE FUNCTION sessauth.end_lease(node text) RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_end_lease';
+COMMENT ON FUNCTION sessauth.end_lease(text) IS 'For a node that stops and has dropped its lease: receipts need not wait for it; false when it is not known';
+
+COMMENT ON FUNCTION sessauth.node_status() IS 'The nodes that ask for leases, over mirrors and over SQL; for the view nodes';
+COMMENT ON COLUMN sessauth.nodes.mirror IS 'Null: the node asks over SQL. One that asks both ways has a row for each';
 
 CREATE VIEW sessauth.propagation WITH (security_barrier) AS
 	SELECT w.way, count(w.latency) AS revocations,
@@ -421,6 +436,7 @@ BEGIN
 					'sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz)', 'sessauth.sweep_sessions(uuid, integer)',
 					'sessauth.resync(text)', 'sessauth.reconcile(text)', 'sessauth.mirror_status()',
 					'sessauth.receipt(bigint)', 'sessauth.await_receipt(bigint, interval)', 'sessauth.revocations_since(uuid, bigint)',
+					'sessauth.lease(text, interval, uuid, bigint)', 'sessauth.end_lease(text)',
 					'sessauth.reads_from()', 'sessauth.reads_to()', 'sessauth.in_reach(text)', 'sessauth.in_reach_support(internal)']::regprocedure[])
 		) o, aclexplode(o.acl) a
 		WHERE a.grantee <> o.owner

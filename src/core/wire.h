@@ -42,6 +42,7 @@ extern size_t sa_name_answers(const char *prefix, char *out);	/* sessauth:answer
 
 extern bool sa_prefix_valid(const char *prefix);
 extern bool sa_node_name_valid(const char *name, size_t len);
+extern bool sa_node_id_valid(const char *node, size_t len);	/* name/incarnation */
 
 /* --- values of keys --- */
 

@@ -27,7 +27,6 @@ static bool line_read(const unsigned char *link, const char *label, const char *
 static bool line_split(const char *line, size_t len, SaField *fields, size_t nfields);
 static size_t line_framed(const char *label, const char *key, const char *node, size_t nodelen,
 						  const SaField *fields, size_t nfields, SaField *out);
-static bool node_id_valid(const char *node, size_t len);
 static bool nonce_valid(const SaNonce *nonce);
 static bool answer_valid(const SaAnswer *answer);
 static bool field_text(const SaField *field, char *out, size_t outsize);
@@ -143,7 +142,7 @@ line_write(const unsigned char *link, const char *label, const char *key, const 
 	size_t		nodelen = strlen(node);
 	size_t		n = 0;
 
-	if (!node_id_valid(node, nodelen))
+	if (!sa_node_id_valid(node, nodelen))
 		return 0;
 	for (size_t i = 0; i < nfields; i++)
 	{
@@ -167,7 +166,7 @@ line_read(const unsigned char *link, const char *label, const char *key, const c
 	SaField		framed[FIELDS_MAX + 3];
 
 	return len < SA_LINE_SIZE &&
-		node_id_valid(node, nodelen) &&
+		sa_node_id_valid(node, nodelen) &&
 		line_split(line, len, fields, nfields) &&
 		sa_mac_matches(link, framed, line_framed(label, key, node, nodelen, fields, nfields - 1, framed),
 					   fields[nfields - 1].data, fields[nfields - 1].len);
@@ -207,8 +206,8 @@ line_framed(const char *label, const char *key, const char *node, size_t nodelen
 }
 
 /* name/incarnation */
-static bool
-node_id_valid(const char *node, size_t len)
+bool
+sa_node_id_valid(const char *node, size_t len)
 {
 	const char *slash = len > 0 ? memchr(node, '/', len) : NULL;
 

@@ -140,6 +140,12 @@ ledger_activate(void)
 uint64
 ledger_run(LedgerQuery *query, Datum *values, const bool *nulls)
 {
+	return ledger_run_at(query, values, nulls, GetLatestSnapshot());
+}
+
+uint64
+ledger_run_at(LedgerQuery *query, Datum *values, const bool *nulls, Snapshot snapshot)
+{
 	MemoryContext context = CurrentMemoryContext;
 	char		spinulls[LEDGER_ARGS_MAX];
 	int			result;
@@ -155,7 +161,7 @@ ledger_run(LedgerQuery *query, Datum *values, const bool *nulls)
 	for (int i = 0; i < query->nargs; i++)
 		spinulls[i] = (nulls != NULL && nulls[i]) ? 'n' : ' ';
 
-	result = SPI_execute_snapshot(query->plan, values, spinulls, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	result = SPI_execute_snapshot(query->plan, values, spinulls, snapshot, InvalidSnapshot, false, true, 0);
 	if (result < 0)
 		elog(ERROR, "a statement of the ledger failed: %s", SPI_result_code_string(result));
 	MemoryContextSwitchTo(context);

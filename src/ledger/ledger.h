@@ -64,6 +64,9 @@ typedef struct LedgerQuery
 
 extern uint64 ledger_run(LedgerQuery *query, Datum *values, const bool *nulls);
 
+/* The same on that snapshot, for statements that must see the same. */
+extern uint64 ledger_run_at(LedgerQuery *query, Datum *values, const bool *nulls, Snapshot snapshot);
+
 /* Reading column "column" (from 1) of row "row" (from 0) of the last result. */
 extern Datum ledger_datum(uint64 row, int column, bool *isnull);
 extern char *ledger_text(uint64 row, int column);	/* palloc'ed; NULL when null */

@@ -32,8 +32,8 @@ static bool worker_is_unsettled(void);
 PG_FUNCTION_INFO_V1(sessauth_receipt);
 
 /*
- * receipt(event_id bigint) → rows: who knows of a revocation, for each mirror, and (null mirror) for all. Throws 42501 without
- * access, 22004.
+ * receipt(event_id bigint) → rows: who knows of a revocation, for each mirror, and (null mirror) for the nodes over SQL. Throws 42501
+ * without access, 22004.
  */
 Datum
 sessauth_receipt(PG_FUNCTION_ARGS)
@@ -47,13 +47,13 @@ sessauth_receipt(PG_FUNCTION_ARGS)
 		"  WHERE v.event_id = $1),"
 		" m AS (SELECT e.*, x.name, e.everywhere OR coalesce(r.n >= e.n, false) AS confirmed"
 		"  FROM e CROSS JOIN (SELECT name FROM sessauth.mirror_state UNION ALL SELECT NULL) x"
-		"  LEFT JOIN sessauth.receipt_state r ON r.mirror = coalesce(x.name, '') AND r.generation = e.generation)"
+		"  LEFT JOIN sessauth.receipt_state r ON r.mirror = coalesce(x.name, '" RECEIPTS_OVER_SQL "') AND r.generation = e.generation)"
 		" SELECT m.name, count(k.name), count(*) FILTER (WHERE k.knows), count(*) FILTER (WHERE NOT k.knows AND (m.confirmed OR k.is_over)),"
 		"  CASE WHEN m.confirmed THEN 'confirmed' WHEN $2 OR m.n IS NULL AND NOT m.too_new THEN 'unknown' ELSE 'pending' END,"
 		"  m.latency"
 		" FROM m LEFT JOIN LATERAL (SELECT w.name, m.everywhere AND m.n IS NULL OR coalesce(w.generation = m.generation AND w.n >= m.n, false),"
 		"   w.last_seen_at + w.max_staleness < clock_timestamp() FROM sessauth.node_status() w"
-		"   WHERE NOT w.refused AND w.mirror = coalesce(m.name, w.mirror)) k(name, knows, is_over) ON true"
+		"   WHERE NOT w.refused AND w.mirror IS NOT DISTINCT FROM m.name) k(name, knows, is_over) ON true"
 		" GROUP BY m.name, m.n, m.too_new, m.confirmed, m.latency ORDER BY m.name NULLS LAST", 2, {INT8OID, BOOLOID}
 	};
 	LedgerCall	call;

@@ -16,6 +16,7 @@
 
 #include "core/wire.h"
 #include "server/handover.h"
+#include "server/sql_nodes.h"
 
 #define SLOTS_MAX			64	/* databases with a worker */
 #define MIRROR_STATUS_MAX	128 /* mirrors, all databases together */
@@ -96,6 +97,7 @@ typedef struct SharedState
 	WorkerSlot	slots[SLOTS_MAX];
 	MirrorStatus mirrors[MIRROR_STATUS_MAX];
 	NodeStatus	nodes[NODE_STATUS_MAX];
+	SqlNode		sql_nodes[SQL_NODES_MAX];
 	Handover	handover[HANDOVER_MAX];
 	HandoverLoss losses[HANDOVER_LOSSES];
 	ConditionVariable receipts; /* some revocation is known everywhere now */

@@ -8,7 +8,7 @@
 
 #include "core/wire.h"
 #include "worker/numbering.h"
-#include "worker/snapshot_cursor.h"
+#include "server/snapshot_cursor.h"
 
 /* One thing to write into keys. Strings live in the context that the feed was read in. */
 typedef enum KeyItemKind

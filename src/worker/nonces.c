@@ -15,8 +15,6 @@
 #include "server/shmem.h"
 #include "worker/worker.h"
 
-#define FORGET_LEASES	10		/* a node silent for so many times sessauth.max_lease is forgotten */
-
 static KnownNode *learn(Mirror *mirror, const redisReply *name, Instant now);
 static void add_pending(Mirror *mirror, const char *node, const SaNonce *nonce);
 static void forget_silent(Mirror *mirror, Instant now);
@@ -63,7 +61,7 @@ nonces_take(Mirror *mirror, const redisReply *reply, Instant now)
 		{
 			strlcpy(node->asked, nonce.nonce, sizeof(node->asked));
 			node->seen_at = now;
-			receipts_acknowledged(node, &nonce);
+			lease_book_acknowledge(&node->book, nonce.g, nonce.n);
 			status_node(mirror, node, &nonce, nonce.max_staleness > setting_max_lease);
 		}
 		if (may_answer && strcmp(node->answered, nonce.nonce) != 0 && nonce.max_staleness <= setting_max_lease)
@@ -128,7 +126,7 @@ forget_silent(Mirror *mirror, Instant now)
 	while ((node = hash_seq_search(&seq)) != NULL)
 	{
 		node->leaving = instant_is_past(node->seen_at, now, FORGET_LEASES * setting_max_lease);
-		if (node->present || receipts_lease_is_out(node))
+		if (node->present || lease_book_is_out(&node->book, clock_boot() / 1000))
 			continue;
 		status_node_forget(mirror, node->node);
 		hash_search(mirror->nodes, node->node, HASH_REMOVE, NULL);

@@ -26,47 +26,16 @@
 #include "server/clock.h"
 #include "server/compat.h"
 #include "server/settings.h"
+#include "server/revocation_sql.h"
+#include "server/snapshot_cursor.h"
 #include "worker/numbering.h"
-#include "worker/snapshot_cursor.h"
 #include "worker/worker_tx.h"
 
 #define PRUNE_INTERVAL_MS	10000
 #define DETAILS_PER_ROUND	100
 #define NOTIFY_QUEUE_FULL	0.9		/* beyond this share a hint is not worth a failed commit */
 
-/*
- * The events of ranges of transactions. "+ 0": no index on event_id shall offer itself; only the one on xid finds
- * what is new without walking through what is old.
- */
-#define NEW_EVENTS \
-	" FROM unnest($1, $2) r (first, last) CROSS JOIN LATERAL (SELECT * FROM sessauth.event e" \
-	"  WHERE e.xid >= r.first AND e.xid <= r.last AND e.event_id + 0 > $3 ORDER BY e.xid, e.event_id"
-#define NEW_EVENTS_TYPES XID8ARRAYOID, XID8ARRAYOID, INT8OID
-
-/*
- * Triggers write only what can be said on the wire; a superuser's hand-written event may be anything. What
- * cannot be said stays history: given a number, it would stop every revocation behind it.
- */
-#define SAYABLE \
-	" CASE e.revokes" \
-	" WHEN 'key' THEN coalesce(sessauth.valid_id(e.kid, 127), false)" \
-	" WHEN 'tenant' THEN coalesce(sessauth.valid_id(e.tenant_id, 128) AND e.epoch > 0, false)" \
-	" WHEN 'user' THEN coalesce(sessauth.valid_id(e.tenant_id, 128) AND sessauth.valid_id(e.user_id, 255) AND e.epoch > 0, false)" \
-	" WHEN 'session' THEN coalesce(sessauth.valid_id(e.tenant_id, 128) AND sessauth.valid_id(e.user_id, 255)" \
-	"  AND e.session_id IS NOT NULL, false)" \
-	" ELSE false END"
-
-/*
- * Lifetimes count from when the worker saw the revocation committed, not from when its transaction wrote it; and a
- * minute more, for a login that read the old epoch before that and minted its token after.
- */
 #define LOG_COLUMNS "(generation, n, kind, tenant_id, user_id, session_id, kid, epoch, event_id, at, until, committed_after)"
-#define LOG_VALUES \
-	" e.revokes, CASE WHEN e.revokes = 'key' THEN '' ELSE e.tenant_id END," \
-	" CASE WHEN e.revokes IN ('session', 'user') THEN e.user_id ELSE '' END," \
-	" CASE WHEN e.revokes = 'session' THEN e.session_id END, CASE WHEN e.revokes = 'key' THEN e.kid ELSE '' END," \
-	" CASE WHEN e.revokes IN ('user', 'tenant') THEN e.epoch ELSE 0 END, e.event_id, e.at," \
-	" $4 + greatest(coalesce(e.until - e.at, make_interval(secs => $5)), interval '0') + interval '1 minute'"
 
 uint64		ledger_news = 1;
 
@@ -139,7 +108,7 @@ number_new_events(LedgerState *state)
 	static WorkerQuery probe = {"SELECT 1" NEW_EVENTS " LIMIT 1) e LIMIT 1", 3, {NEW_EVENTS_TYPES}};
 	static WorkerQuery number = {
 		"INSERT INTO sessauth.revocation_log " LOG_COLUMNS
-		" SELECT $6, $7 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES ", least(greatest(e.at, $8), $4)"
+		" SELECT $6, $7 + row_number() OVER (ORDER BY e.event_id)," REVOCATION_VALUES ", least(greatest(e.at, $8), $4)"
 		NEW_EVENTS ") e WHERE" SAYABLE,
 		8, {NEW_EVENTS_TYPES, TIMESTAMPTZOID, FLOAT8OID, UUIDOID, INT8OID, TIMESTAMPTZOID}
 	};
@@ -226,7 +195,7 @@ take_over_history(LedgerState *state)
 {
 	static WorkerQuery number = {
 		"INSERT INTO sessauth.revocation_log " LOG_COLUMNS
-		" SELECT $1, $2 + row_number() OVER (ORDER BY e.event_id)," LOG_VALUES ", NULL"
+		" SELECT $1, $2 + row_number() OVER (ORDER BY e.event_id)," REVOCATION_VALUES ", NULL"
 		" FROM sessauth.event e WHERE e.event_id <= $3 AND e.at > $4 - interval '1 day' AND" SAYABLE,
 		5, {UUIDOID, INT8OID, INT8OID, TIMESTAMPTZOID, FLOAT8OID}
 	};

@@ -13,7 +13,8 @@
  *	is fenced			max_staleness has passed since the last answer that was planned for it and lacks n. Later answers
  *						oblige it to apply n first, so one that answers but is stuck holds up nothing for ever.
  *
- * Both hold for every lower number as well, so one number for each mirror says it all. Where a crash or a race can fall:
+ * Both hold for every lower number as well, so one number for each mirror, and one for the nodes over SQL, says it all. Where a crash or
+ * a race can fall:
  *
  *	- A number is decided in a transaction whose snapshot contains it (it is at most state->n). Every answer
  *	  planned from then on contains it, also for nodes that come later; those still on their way were counted when they
@@ -26,6 +27,8 @@
  *	  likewise one that is removed leaves leases behind, and then nothing is decided anywhere.
  *	- A new generation: what is stored is carried over with the entries (numbering.c), answers of before lack everything of it, and
  *	  acknowledgements of another generation say nothing.
+ *	- A lease is given over SQL, without us: the node is entered before the snapshot of its lease is taken (ledger/lease.c), so either we
+ *	  find it, or its snapshot is later than ours and contains what we decide about.
  *	- Somebody replays an old nonce: it acknowledges less than the node has already.
  *	- Clocks are stepped: all of it is measured by CLOCK_BOOTTIME, with a margin for one that runs slower than the node's.
  */
@@ -41,14 +44,13 @@
 #include "server/clock.h"
 #include "server/settings.h"
 #include "server/shmem.h"
+#include "server/sql_nodes.h"
 #include "worker/worker.h"
 #include "worker/worker_tx.h"
 
-#define WITH_MARGIN(ms)		((ms) + (ms) / 64 + 50)
 #define ARRIVALS_PER_ROUND	1000
 #define PACE_MS				50		/* a round that has numbers to give should not be slowed more often */
 #define MARKS_MAX			512
-#define NOTHING				PG_INT64_MAX	/* is held back */
 
 /* Since when all mirrors have everything up to n. */
 typedef struct Mark
@@ -69,6 +71,7 @@ static int64 lowered_at = -1;	/* since when sessauth.max_lease has been below th
 static bool loaded = false;
 static char generation[SA_UUID_SIZE];
 static int64 known_n;			/* everywhere */
+static int64 known_over_sql;	/* by the nodes over SQL */
 static bool advanced;			/* by the transaction that is open */
 static bool again = false;		/* there is something left to decide */
 static Instant decided_at = 0;
@@ -76,8 +79,6 @@ static Instant decided_at = 0;
 static int64 now_ms(void);
 static void load(const LedgerState *state);
 static int64 known_at(Mirror *mirror, const LedgerState *state);
-static int64 held_back_from(KnownNode *node, const LedgerState *state);
-static void drop_over(KnownNode *node, int64 now);
 static void store(const char *mirror, const LedgerState *state, int64 n);
 static void record_arrivals(const LedgerState *state, int64 upto);
 static void show_unsettled(bool unsettled);
@@ -97,7 +98,7 @@ receipts_begin(const LedgerState *state)
 	else if (lowered_at < 0)
 		lowered_at = now;
 	if (setting_max_lease > state->longest_lease ||
-		(lowered_at >= 0 && now - lowered_at >= WITH_MARGIN(state->longest_lease)))
+		(lowered_at >= 0 && now - lowered_at >= LEASE_WITH_MARGIN(state->longest_lease)))
 		worker_query(&query, &value, NULL);
 }
 
@@ -132,6 +133,19 @@ receipts_decide(const LedgerState *state, bool busy)
 		}
 		everywhere = Min(everywhere, mirror->known_n);
 	}
+	if (!settled)
+		all_settled = false;
+	else if (known_over_sql < state->n)
+	{
+		int64		n = Min(state->n, sql_nodes_held_back_from(state->generation));
+
+		if (n > known_over_sql)
+		{
+			store(RECEIPTS_OVER_SQL, state, n);
+			known_over_sql = n;
+		}
+	}
+	everywhere = Min(everywhere, known_over_sql);
 	if (settled && everywhere > known_n)
 	{
 		again = everywhere > known_n + ARRIVALS_PER_ROUND;
@@ -164,71 +178,19 @@ void
 receipts_hold(Mirror *mirror)
 {
 	if (mirror)
-		mirror->hold_until = now_ms() + WITH_MARGIN(longest);
+		mirror->hold_until = now_ms() + LEASE_WITH_MARGIN(longest);
 	else
-		hold_until = now_ms() + WITH_MARGIN(longest);
-}
-
-void
-receipts_acknowledged(KnownNode *node, const SaNonce *nonce)
-{
-	if (strcmp(node->generation, nonce->g) != 0)
-	{
-		strlcpy(node->generation, nonce->g, sizeof(node->generation));
-		node->acknowledged = nonce->n;
-	}
-	node->acknowledged = Max(node->acknowledged, nonce->n);
+		hold_until = now_ms() + LEASE_WITH_MARGIN(longest);
 }
 
 void
 receipts_answering(Mirror *mirror, const LedgerState *state, const PendingNonce *pending)
 {
 	KnownNode  *node = hash_search(mirror->nodes, pending->node, HASH_FIND, NULL);
-	int64		now = now_ms();
-	int64		until = now + WITH_MARGIN(pending->nonce.max_staleness);
-	Lease	   *last;
 
 	if (node == NULL)
 		elog(ERROR, "sessauth: a node that is to be answered has been forgotten");
-	drop_over(node, now);
-
-	/* Answers of another generation lack all of this one. */
-	if (strcmp(node->lease_generation, state->generation) != 0)
-	{
-		for (int i = 0; i < node->lease_count; i++)
-		{
-			node->leases[0].until = Max(node->leases[0].until, node->leases[i].until);
-			node->leases[0].n = 0;
-		}
-		node->lease_count = Min(node->lease_count, 1);
-		strlcpy(node->lease_generation, state->generation, sizeof(node->lease_generation));
-	}
-
-	/* Two neighbours become one that lacks as much as either of them, for as long as both. */
-	if (node->lease_count == LEASES_PER_NODE)
-	{
-		for (int i = 0; i < LEASES_PER_NODE / 2; i++)
-		{
-			node->leases[i].n = node->leases[2 * i].n;
-			node->leases[i].until = Max(node->leases[2 * i].until, node->leases[2 * i + 1].until);
-		}
-		node->lease_count = LEASES_PER_NODE / 2;
-	}
-	last = node->lease_count > 0 ? &node->leases[node->lease_count - 1] : NULL;
-	if (last && last->n >= state->n)
-	{
-		last->n = state->n;
-		last->until = Max(last->until, until);
-	}
-	else
-		node->leases[node->lease_count++] = (Lease) {state->n, until};
-}
-
-bool
-receipts_lease_is_out(KnownNode *node)
-{
-	drop_over(node, now_ms());
-	return node->lease_count > 0;
+	lease_book_promise(&node->book, state->generation, state->n, now_ms(), now_ms() + LEASE_WITH_MARGIN(pending->nonce.max_staleness));
 }
 
 /* A mirror that is behind all others, or of another generation, has nothing to add. */
@@ -280,7 +242,7 @@ load(const LedgerState *state)
 		return;
 	value = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
 	count = worker_query(&query, &value, NULL);
-	known_n = 0;
+	known_n = known_over_sql = 0;
 	for (int i = 0; i < mirror_count; i++)
 		mirrors[i]->known_n = 0;
 	for (uint64 row = 0; row < count; row++)
@@ -289,6 +251,8 @@ load(const LedgerState *state)
 
 		if (name[0] == '\0')
 			known_n = row_int8(row, 2);
+		if (strcmp(name, RECEIPTS_OVER_SQL) == 0)
+			known_over_sql = row_int8(row, 2);
 		for (int i = 0; i < mirror_count; i++)
 			if (strcmp(mirrors[i]->name, name) == 0)
 				mirrors[i]->known_n = row_int8(row, 2);
@@ -306,34 +270,8 @@ known_at(Mirror *mirror, const LedgerState *state)
 
 	hash_seq_init(&seq, mirror->nodes);
 	while ((node = hash_seq_search(&seq)) != NULL)
-		n = Min(n, held_back_from(node, state));
+		n = Min(n, lease_book_held_back_from(&node->book, state->generation, now_ms()));
 	return n;
-}
-
-/* The highest number that this node does not hold back. */
-static int64
-held_back_from(KnownNode *node, const LedgerState *state)
-{
-	int64		acknowledged = strcmp(node->generation, state->generation) == 0 ? node->acknowledged : 0;
-
-	drop_over(node, now_ms());
-	if (node->lease_count == 0)
-		return NOTHING;
-	if (strcmp(node->lease_generation, state->generation) != 0)
-		return acknowledged;
-	return Max(acknowledged, node->leases[0].n);
-}
-
-/* Max_staleness may differ from nonce to nonce: what lacks least need not be over last. */
-static void
-drop_over(KnownNode *node, int64 now)
-{
-	int			kept = 0;
-
-	for (int i = 0; i < node->lease_count; i++)
-		if (node->leases[i].until > now)
-			node->leases[kept++] = node->leases[i];
-	node->lease_count = kept;
 }
 
 static void

@@ -13,12 +13,14 @@
 #include "ledger/ledger.h"
 #include "server/rowset.h"
 #include "server/shmem.h"
+#include "server/sql_nodes.h"
 #include "server/wake.h"
 #include "worker/worker.h"
 
 static MirrorStatus *find_mirror(const char *name);
 static NodeStatus *find_node(const char *mirror, const char *node, bool create);
 static Tuplestorestate *begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc, int columns);
+static void put_node(Tuplestorestate *rows, TupleDesc desc, const NodeStatus *status);
 static Datum uuid_or_null(const char *text, bool *isnull);
 static Datum text_or_null(const char *text, bool *isnull);
 static Datum time_or_null(TimestampTz time, bool *isnull);
@@ -212,13 +214,15 @@ sessauth_mirror_status(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(sessauth_node_status);
 
-/* node_status() → rows: the nodes that the worker of this database knows; none for who does not audit every tenant. */
+/* node_status() → rows: the nodes that ask for leases, over a mirror or (null mirror) over SQL; none for who does not audit every tenant. */
 Datum
 sessauth_node_status(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
 	Tuplestorestate *rows = begin_rows(fcinfo, &desc, 9);
 	NodeStatus *copy = palloc(sizeof(shared->nodes));
+	SqlNode    *over_sql;
+	int			count;
 
 	if (!access_is_unlimited(GetUserId(), ACCESS_AUDITOR))
 		return (Datum) 0;
@@ -226,27 +230,41 @@ sessauth_node_status(PG_FUNCTION_ARGS)
 	memcpy(copy, shared->nodes, sizeof(shared->nodes));
 	LWLockRelease(shared->lock);
 	for (int i = 0; i < NODE_STATUS_MAX; i++)
+		if (copy[i].database == MyDatabaseId)
+			put_node(rows, desc, &copy[i]);
+	count = sql_nodes_copy(&over_sql);
+	for (int i = 0; i < count; i++)
 	{
-		NodeStatus *status = &copy[i];
-		const char *slash = strchr(status->node, '/');
-		Datum		values[9];
-		bool		nulls[9] = {false};
-		Interval	staleness = {.time = status->max_staleness * 1000};
+		NodeStatus	status = {.n = over_sql[i].book.acknowledged, .behind = over_sql[i].behind,
+		.max_staleness = over_sql[i].max_staleness, .seen_at = over_sql[i].seen_at};
 
-		if (status->database != MyDatabaseId || slash == NULL)
-			continue;
-		values[0] = PointerGetDatum(cstring_to_text_with_len(status->node, slash - status->node));
-		values[1] = CStringGetTextDatum(slash + 1);
-		values[2] = CStringGetTextDatum(status->mirror);
-		values[3] = uuid_or_null(status->generation, &nulls[3]);
-		values[4] = Int64GetDatum(status->n);
-		values[5] = Int64GetDatum(status->behind);
-		values[6] = IntervalPGetDatum(&staleness);
-		values[7] = BoolGetDatum(status->refused);
-		values[8] = time_or_null(status->seen_at, &nulls[8]);
-		tuplestore_putvalues(rows, desc, values, nulls);
+		strlcpy(status.node, over_sql[i].node, sizeof(status.node));
+		strlcpy(status.generation, over_sql[i].book.generation, sizeof(status.generation));
+		put_node(rows, desc, &status);
 	}
 	return (Datum) 0;
+}
+
+static void
+put_node(Tuplestorestate *rows, TupleDesc desc, const NodeStatus *status)
+{
+	const char *slash = strchr(status->node, '/');
+	Datum		values[9];
+	bool		nulls[9] = {false};
+	Interval	staleness = {.time = status->max_staleness * 1000};
+
+	if (slash == NULL)
+		return;
+	values[0] = PointerGetDatum(cstring_to_text_with_len(status->node, slash - status->node));
+	values[1] = CStringGetTextDatum(slash + 1);
+	values[2] = text_or_null(status->mirror, &nulls[2]);
+	values[3] = uuid_or_null(status->generation, &nulls[3]);
+	values[4] = Int64GetDatum(status->n);
+	values[5] = Int64GetDatum(status->behind);
+	values[6] = IntervalPGetDatum(&staleness);
+	values[7] = BoolGetDatum(status->refused);
+	values[8] = time_or_null(status->seen_at, &nulls[8]);
+	tuplestore_putvalues(rows, desc, values, nulls);
 }
 
 static Tuplestorestate *

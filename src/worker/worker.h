@@ -30,6 +30,7 @@
 #include "core/redis_url.h"
 #include "core/wire.h"
 #include "server/clock.h"
+#include "server/lease_book.h"
 #include "worker/feed.h"
 #include "worker/numbering.h"
 #include "worker/reconcile.h"
@@ -74,15 +75,6 @@ typedef struct PendingNonce
 	SaNonce		nonce;
 } PendingNonce;
 
-/* Until when a node may decide without what is above n: an answer up to n was on its way to it. See receipts.c. */
-typedef struct Lease
-{
-	int64		n;
-	int64		until;			/* ms of clock_boot() */
-} Lease;
-
-#define LEASES_PER_NODE 16
-
 /* A node as this worker life knows it. */
 typedef struct KnownNode
 {
@@ -92,11 +84,7 @@ typedef struct KnownNode
 	Instant		seen_at;		/* when its last new nonce was read */
 	bool		present;		/* mark of the current reading */
 	bool		leaving;		/* silent for too long: the next beat removes its entry */
-	char		generation[SA_UUID_SIZE];	/* of the number that it has acknowledged */
-	int64		acknowledged;
-	int			lease_count;
-	Lease		leases[LEASES_PER_NODE];	/* ascending by n; n says nothing in a later generation than lease_generation */
-	char		lease_generation[SA_UUID_SIZE];
+	LeaseBook	book;
 } KnownNode;
 
 typedef struct Mirror
@@ -277,10 +265,8 @@ extern void receipts_settle(bool committed);
 /* When there must be another transaction, to decide what is left. */
 extern Instant receipts_next_event(void);
 
-/* An answer up to number n of the generation is being planned; nodes must not be forgotten while receipts_lease_is_out. */
+/* An answer up to number n of the generation is being planned; nodes must not be forgotten while their leases are out. */
 extern void receipts_answering(Mirror *mirror, const LedgerState *state, const PendingNonce *pending);
-extern void receipts_acknowledged(KnownNode *node, const SaNonce *nonce);
-extern bool receipts_lease_is_out(KnownNode *node);
 
 /* The mirror has what it had been sent. */
 extern void receipts_published(void);

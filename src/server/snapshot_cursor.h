@@ -7,8 +7,8 @@
  * begun, in the first, and are over in the second. That is a short list of ranges of transaction ids: an
  * index on them finds what is new without looking at what is old, nor at what somebody has written and not yet committed.
  */
-#ifndef SESSAUTH_WORKER_SNAPSHOT_CURSOR_H
-#define SESSAUTH_WORKER_SNAPSHOT_CURSOR_H
+#ifndef SESSAUTH_SERVER_SNAPSHOT_CURSOR_H
+#define SESSAUTH_SERVER_SNAPSHOT_CURSOR_H
 
 /* One allocation, never changed after it is made; freed with pfree. */
 typedef struct SnapshotCursor
@@ -28,4 +28,4 @@ extern SnapshotCursor *snapshot_cursor_make(const char *text);
  */
 extern int	snapshot_cursor_ranges(const SnapshotCursor *from, const SnapshotCursor *to, Datum *first, Datum *last);
 
-#endif							/* SESSAUTH_WORKER_SNAPSHOT_CURSOR_H */
+#endif							/* SESSAUTH_SERVER_SNAPSHOT_CURSOR_H */

@@ -8,7 +8,7 @@
 #include "utils/array.h"
 #include "utils/xid8.h"
 
-#include "worker/snapshot_cursor.h"
+#include "server/snapshot_cursor.h"
 
 static uint64 number(const char **text, char end);
 static int	add_range(Datum *first, Datum *last, int count, uint64 a, uint64 b);
