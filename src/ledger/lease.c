@@ -86,7 +86,7 @@ PG_FUNCTION_INFO_V1(sessauth_lease);
 /*
  * lease(node text, max_staleness interval, generation uuid, n bigint) → rows: the revocations that the node lacks, and one of kind
  * 'lease' as the last when they are all. Throws 42501 without access, 22004, 22023 for a bad node or a max_staleness beyond
- * sessauth.max_lease, 55000 on a standby, before the first write call and while tokens of aborted transactions are lost, 53400.
+ * sessauth.max_lease, 25006 on a standby, 55000 before the first write call and while tokens of aborted transactions are lost, 53400.
  */
 Datum
 sessauth_lease(PG_FUNCTION_ARGS)
@@ -104,8 +104,8 @@ sessauth_lease(PG_FUNCTION_ARGS)
 	bool		advanced;
 	bool		complete = false;
 
-	read_args(fcinfo, &asked);
 	access_require(ACCESS_NODE, NULL);
+	read_args(fcinfo, &asked);
 	require_leases();
 	rows = rowset_begin(fcinfo, LEASE_COLUMNS, &desc);
 	ledger_begin(&call, fcinfo);
@@ -147,14 +147,14 @@ sessauth_lease(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(sessauth_end_lease);
 
-/* end_lease(node text) → boolean: for a node that has dropped its lease; false when it is not known. Throws 42501, 22004, 55000 on a standby. */
+/* end_lease(node text) → boolean: for a node that has dropped its lease; false when it is not known. Throws 42501, 22004, 25006 on a standby, 55000 as above. */
 Datum
 sessauth_end_lease(PG_FUNCTION_ARGS)
 {
 	bool		known;
 
-	require_arg(fcinfo, 0, "node");
 	access_require(ACCESS_NODE, NULL);
+	require_arg(fcinfo, 0, "node");
 	require_leases();
 	known = sql_node_gone(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (known)
@@ -200,7 +200,7 @@ require_leases(void)
 	ledger_check_library();
 	if (RecoveryInProgress())
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("a standby gives no leases"),
 				 errdetail("It may not know of the newest revocations."),
 				 errhint("Connect to the primary, for example with target_session_attrs=read-write.")));

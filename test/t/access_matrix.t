@@ -54,7 +54,7 @@ for my $tenant ('acme', 'other')
 		tenant_id => $tenant, user_id => "user of $tenant", session_id => $session->{session_id}, keep => $session->{session_id},
 		access_token => $session->{access_token}, token => $session->{access_token}, refresh_token => $session->{refresh_token},
 		event_id => $event, role => 'm_nobody', access => 'service', policy => '{}', kid => 'no such key', name => 'none', kind => 'user', epoch => 1, until => undef,
-		url => 'unix:///nowhere', n => 0, generation => '00000000-0000-4000-8000-000000000000' };
+		url => 'unix:///nowhere', n => 0, node => 'matrix/' . '0' x 32, max_staleness => '100ms', generation => '00000000-0000-4000-8000-000000000000' };
 }
 
 # What a call with the token of another tenant's session answers to somebody of one tenant.

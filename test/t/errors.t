@@ -14,6 +14,9 @@ my %elsewhere = (
 	'sessauth must be loaded by shared_preload_libraries'          => 'test/t/bad_input.t',
 	'the library and the SQL of sessauth are of different versions' => 'test/t/upgrade.t',
 	'a standby cannot tell whether a token is active'              => 'test/t/standby.t',
+	'a standby gives no leases'                                    => 'test/t/standby.t',
+	'no more than %d nodes get leases over SQL'                    => 'test/t/lease_sql.t',
+	'no node gets a lease before %s'                               => 'test/t/handover_overflow.t',
 	'%s'                                                           => 'test/t/master_key.t',
 	'the master key does not open the secret \"%s\"'               => 'test/t/master_key.t');
 my %reason = (
@@ -39,7 +42,9 @@ $dba->do(q{CREATE POLICY errors ON sessauth.event TO nobody_at_all USING (true)}
 my $marker = 'errors-test-marker-' . random_hex(16);
 my %provoked;
 
-# What comes before there is a key.
+# What comes before the first write call, and before there is a key.
+provoke('this ledger has not been written to yet', '55000', qr/has not been written to yet/, 'dba', q{SELECT sessauth.lease('n/' || repeat('0', 32), '1s', NULL, 0)},
+	'DELETE FROM sessauth.ledger_state');
 value($dba, 'SELECT sessauth.create_tenant(?)', 'acme');
 provoke('there is no signing key', '55000', qr/there is no signing key/, 'app', q{SELECT sessauth.issue_session('acme', 'alice')});
 provoke('the ledger has no link key yet', '55000', qr/the ledger has no link key yet/, 'gate', 'SELECT sessauth.link_key()');
@@ -89,6 +94,8 @@ for my $case (
 	[ 'unknown signature algorithm', '22023', qr/unknown signature algorithm/, 'dba', q{SELECT sessauth.create_signing_key('HS256')} ],
 	[ 'unknown signature algorithm', '22023', qr/unknown signature algorithm/, 'dba', q{SELECT sessauth.rotate_signing_key('HS256')} ],
 	[ 'there is no such signing key', '42704', qr/there is no such signing key/, 'dba', qq{SELECT sessauth.revoke_signing_key('$marker')} ],
+	[ 'invalid node', '22023', qr/invalid node/, 'gate', q{SELECT sessauth.lease('nameless', '1s', NULL, 0)} ],
+	[ 'max_staleness must be from 1 ms to sessauth.max_lease', '22023', qr/max_staleness must be/, 'gate', q{SELECT sessauth.lease('n/' || repeat('0', 32), '1h', NULL, 0)} ],
 	[ 'the timeout must not be negative', '22023', qr/the timeout must not be negative/, 'dba', q{SELECT sessauth.await_receipt(1, '-1 s')} ],
 	[ 'event %lld has not been committed', '55000', qr/event \d+ has not been committed/, 'dba',
 		q{SELECT sessauth.await_receipt(max(event_id)) FROM sessauth.event}, q{SELECT sessauth.revoke_tenant('acme')} ],

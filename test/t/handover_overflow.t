@@ -29,6 +29,10 @@ wait_log($ledger, qr/could not hand \d+ tokens of aborted transactions to its wo
 pass('what did not fit is a line in the log');
 unlike(slurp_file($ledger->logfile), qr/\Q$tokens[-1]\E/, 'without the tokens');
 
+my $error = error_of($ledger->dbh('gate'), 'SELECT * FROM sessauth.lease(?, ?, NULL, 0)', 'sql/' . '0' x 32, '1s');
+is($error && $error->{sqlstate}, '55000', 'over SQL neither');
+like($error->{message}, qr/no node gets a lease before/, 'with the reason');
+
 kill 'CONT', $worker or die "kill: $!";
 poll_until('those that fitted to be revoked', sub {
 	value($dba, q{SELECT count(*) FROM sessauth.event WHERE kind = 'session_rolled_back'}) >= 512 });

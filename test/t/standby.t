@@ -67,7 +67,8 @@ for my $view (qw(sessions history keys mirrors nodes))
 	is(value($on_standby, "SELECT count(*) FROM sessauth.$view"), value($dba, "SELECT count(*) FROM sessauth.$view"), "the view $view is there");
 }
 for my $call ([ 'issue_session(?, ?)', 'acme', 'alice' ], [ 'refresh_session(?)', $live->{refresh_token} ], [ 'logout(?)', $live->{refresh_token} ],
-	[ 'revoke_user(?, ?)', 'acme', 'alice' ], ['create_signing_key()'], [ 'create_tenant(?)', 'more' ])
+	[ 'revoke_user(?, ?)', 'acme', 'alice' ], ['create_signing_key()'], [ 'create_tenant(?)', 'more' ],
+	[ 'lease(?, ?, NULL, 0)', 'n/' . '0' x 32, '1s' ], [ 'end_lease(?)', 'n/' . '0' x 32 ])
 {
 	my ($text, @parameters) = @$call;
 	is(error_of($on_standby, "SELECT sessauth.$text", @parameters)->{sqlstate}, '25006', "$text is refused: read only");
