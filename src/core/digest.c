@@ -6,6 +6,10 @@
  * for the few hundred bytes of a stream entry the set-up of a context costs
  * more than the hashing, and a context is one more thing to free on every path.
  */
+
+/* OpenSSL 3.0.0 to 3.0.2 cannot start an EVP_MAC over with the key that it has; what came before it always could. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +26,8 @@
 #define FRAME_LEN		4
 #define ON_STACK		1536	/* more than any stream entry, key or answer needs */
 
+static unsigned char *frame(const SaField *fields, size_t nfields, unsigned char buffer[ON_STACK], size_t *size);
+static void unframe(unsigned char *framed, size_t size, const unsigned char *buffer);
 static bool frame_size(const SaField *fields, size_t nfields, size_t *size);
 static void frame_write(const SaField *fields, size_t nfields, unsigned char *out);
 
@@ -82,30 +88,97 @@ sa_mac(const unsigned char key[SA_KEY_LEN], const SaField *fields, size_t nfield
 	   unsigned char out[SA_DIGEST_LEN])
 {
 	unsigned char buffer[ON_STACK];
-	unsigned char *framed = buffer;
+	unsigned char *framed;
 	unsigned int outlen = 0;
 	size_t		size;
 	bool		ok;
 
-	if (!frame_size(fields, nfields, &size))
+	framed = frame(fields, nfields, buffer, &size);
+	if (framed == NULL)
 		return false;
-	if (size > sizeof(buffer))
-	{
-		framed = malloc(size);
-		if (framed == NULL)
-			return false;
-	}
-	frame_write(fields, nfields, framed);
-
 	ok = HMAC(EVP_sha256(), key, SA_KEY_LEN, framed, size, out, &outlen) != NULL && outlen == SA_DIGEST_LEN;
 	if (!ok)
 		ERR_clear_error();
+	unframe(framed, size, buffer);
+	return ok;
+}
 
-	/* A field may be the secret of a refresh token. */
+struct SaMacKey
+{
+	HMAC_CTX   *context;
+};
+
+SaMacKey *
+sa_mac_key_new(const unsigned char key[SA_KEY_LEN])
+{
+	SaMacKey   *prepared = calloc(1, sizeof(*prepared));
+
+	if (prepared == NULL)
+		return NULL;
+	prepared->context = HMAC_CTX_new();
+	if (prepared->context != NULL && HMAC_Init_ex(prepared->context, key, SA_KEY_LEN, EVP_sha256(), NULL) == 1)
+		return prepared;
+	ERR_clear_error();
+	sa_mac_key_free(prepared);
+	return NULL;
+}
+
+/* Started without a key, OpenSSL goes back to the state that it has derived from the last one. */
+bool
+sa_mac_key_text(SaMacKey *key, const SaField *fields, size_t nfields, char out[SA_MAC_TEXT_LEN + 1])
+{
+	unsigned char buffer[ON_STACK];
+	unsigned char mac[SA_DIGEST_LEN];
+	unsigned char *framed;
+	unsigned int maclen = 0;
+	size_t		size;
+	bool		ok;
+
+	out[0] = '\0';
+	framed = frame(fields, nfields, buffer, &size);
+	if (framed == NULL)
+		return false;
+	ok = HMAC_Init_ex(key->context, NULL, 0, NULL, NULL) == 1 && HMAC_Update(key->context, framed, size) == 1 &&
+		HMAC_Final(key->context, mac, &maclen) == 1 && maclen == SA_DIGEST_LEN;
+	if (ok)
+		(void) sa_b64url_encode(mac, sizeof(mac), out);
+	else
+		ERR_clear_error();
+	unframe(framed, size, buffer);
+	return ok;
+}
+
+void
+sa_mac_key_free(SaMacKey *key)
+{
+	if (key == NULL)
+		return;
+	HMAC_CTX_free(key->context);
+	free(key);
+}
+
+/* In the buffer, or in memory of its own when that is too small; NULL when there is none. */
+static unsigned char *
+frame(const SaField *fields, size_t nfields, unsigned char buffer[ON_STACK], size_t *size)
+{
+	unsigned char *framed = buffer;
+
+	if (!frame_size(fields, nfields, size))
+		return NULL;
+	if (*size > ON_STACK)
+		framed = malloc(*size);
+	if (framed != NULL)
+		frame_write(fields, nfields, framed);
+	return framed;
+}
+
+/* A field may be the secret of a refresh token. */
+static void
+unframe(unsigned char *framed, size_t size, const unsigned char *buffer)
+{
 	sa_wipe(framed, size);
 	if (framed != buffer)
 		free(framed);
-	return ok;
 }
 
 /* Bytes of all frames; false when a length does not fit its frame. */

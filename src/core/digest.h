@@ -49,6 +49,15 @@ extern bool sa_mac(const unsigned char key[SA_KEY_LEN], const SaField *fields, s
 extern bool sa_mac_text(const unsigned char key[SA_KEY_LEN], const SaField *fields, size_t nfields,
 						char out[SA_MAC_TEXT_LEN + 1]);
 
+/*
+ * The same for one thread that checks many MACs of one key: keeps what OpenSSL would look up, allocate and derive from the
+ * key for each of them, which is several times the hashing. NULL, or false, when OpenSSL fails. The caller frees it, which wipes the key.
+ */
+typedef struct SaMacKey SaMacKey;
+extern SaMacKey *sa_mac_key_new(const unsigned char key[SA_KEY_LEN]);
+extern bool sa_mac_key_text(SaMacKey *key, const SaField *fields, size_t nfields, char out[SA_MAC_TEXT_LEN + 1]);
+extern void sa_mac_key_free(SaMacKey *key);
+
 extern bool sa_random(void *out, size_t len);	/* cryptographically strong; false on failure */
 extern bool sa_equal(const void *a, const void *b, size_t len); /* constant time */
 extern void sa_wipe(void *p, size_t len);

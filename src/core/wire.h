@@ -114,6 +114,9 @@ extern size_t sa_entry_args(const unsigned char link[SA_KEY_LEN], const char *st
 extern bool sa_entry_read(const unsigned char link[SA_KEY_LEN], const char *stream_key,
 						  const SaField *args, size_t nargs, SaEntry *out);
 
+/* The same with a key that was prepared, for who reads many. */
+extern bool sa_entry_read_with(SaMacKey *link, const char *stream_key, const SaField *args, size_t nargs, SaEntry *out);
+
 /* --- lease --- */
 
 typedef struct SaNonce

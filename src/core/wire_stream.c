@@ -42,7 +42,10 @@ static bool entry_valid(const SaEntry *entry);
 static bool text_valid(const char *text, bool wanted, size_t max);
 static void entry_values(const SaEntry *entry, SaEntryStore *store, SaField values[F_COUNT]);
 static size_t mac_fields(SaKind kind, const char *stream_key, const SaField values[F_COUNT], SaField *out);
-static bool field_find(const SaField *name, FieldId *id);
+static bool fields_take(const SaField *args, size_t nargs, SaField values[F_COUNT], SaKind *kind);
+static bool field_find(const SaField *name, size_t at, FieldId *id);
+static bool is_field(FieldId id, const SaField *name);
+static bool entry_take(SaKind kind, const SaField values[F_COUNT], const char mac[SA_MAC_TEXT_LEN + 1], SaEntry *out);
 static bool entry_parse(const SaField values[F_COUNT], SaEntry *entry);
 static bool text_parse(const SaField *value, char *out, size_t outsize);
 static bool number_parse(const SaField *value, int64_t *out);
@@ -181,17 +184,42 @@ mac_fields(SaKind kind, const char *stream_key, const SaField values[F_COUNT], S
 	return n;
 }
 
+/* Both authenticate the bytes as they came; only then is looked at what they say. */
 bool
 sa_entry_read(const unsigned char link[SA_KEY_LEN], const char *stream_key,
 			  const SaField *args, size_t nargs, SaEntry *out)
 {
 	SaField		values[F_COUNT];
 	SaField		framed[SA_ENTRY_FIELDS + 1];
+	SaKind		kind;
+	char		mac[SA_MAC_TEXT_LEN + 1];
+
+	return fields_take(args, nargs, values, &kind) &&
+		sa_mac_text(link, framed, mac_fields(kind, stream_key, values, framed), mac) &&
+		entry_take(kind, values, mac, out);
+}
+
+bool
+sa_entry_read_with(SaMacKey *link, const char *stream_key, const SaField *args, size_t nargs, SaEntry *out)
+{
+	SaField		values[F_COUNT];
+	SaField		framed[SA_ENTRY_FIELDS + 1];
+	SaKind		kind;
+	char		mac[SA_MAC_TEXT_LEN + 1];
+
+	return fields_take(args, nargs, values, &kind) &&
+		sa_mac_key_text(link, framed, mac_fields(kind, stream_key, values, framed), mac) &&
+		entry_take(kind, values, mac, out);
+}
+
+/* Each field of the entry's kind once, and no other one. */
+static bool
+fields_take(const SaField *args, size_t nargs, SaField values[F_COUNT], SaKind *kind)
+{
 	const FieldId *fields;
 	size_t		nfields;
-	SaEntry		entry;
 
-	memset(values, 0, sizeof(values));
+	memset(values, 0, sizeof(SaField) * F_COUNT);
 	if (nargs % 2 != 0 || nargs > (size_t) SA_ENTRY_ARGS)
 		return false;
 	for (size_t i = 0; i < nargs; i += 2)
@@ -199,16 +227,15 @@ sa_entry_read(const unsigned char link[SA_KEY_LEN], const char *stream_key,
 		FieldId		id;
 
 		/* No value is NULL, so NULL means that the field has not come yet. */
-		if (!field_find(&args[i], &id) || values[id].data != NULL)
+		if (!field_find(&args[i], i / 2, &id) || values[id].data != NULL)
 			return false;
 		values[id] = SA_FIELD(args[i + 1].data ? args[i + 1].data : "", args[i + 1].len);
 	}
 
 	/* As many fields as the kind has, and each of those: then there is no other one. */
-	memset(&entry, 0, sizeof(entry));
-	if (values[F_K].data == NULL || !sa_kind_parse(values[F_K].data, values[F_K].len, &entry.kind))
+	if (values[F_K].data == NULL || !sa_kind_parse(values[F_K].data, values[F_K].len, kind))
 		return false;
-	nfields = entry_fields(entry.kind, &fields);
+	nfields = entry_fields(*kind, &fields);
 	if (nargs != nfields * 2)
 		return false;
 	for (size_t i = 0; i < nfields; i++)
@@ -216,29 +243,44 @@ sa_entry_read(const unsigned char link[SA_KEY_LEN], const char *stream_key,
 		if (values[fields[i]].data == NULL)
 			return false;
 	}
-
-	/* Authenticate the bytes as they came; only then look at what they say. */
-	if (!sa_mac_matches(link, framed, mac_fields(entry.kind, stream_key, values, framed),
-						values[F_M].data, values[F_M].len) ||
-		!entry_parse(values, &entry) ||
-		!entry_valid(&entry))
-		return false;
-	*out = entry;
 	return true;
 }
 
+/* Any order is right, but that of the protocol is the one that comes: looked at first. */
 static bool
-field_find(const SaField *name, FieldId *id)
+field_find(const SaField *name, size_t at, FieldId *id)
 {
+	*id = revocation_fields[at];
+	if (is_field(*id, name))
+		return true;
 	for (int i = 0; i < F_COUNT; i++)
 	{
-		if (strlen(field_names[i]) == name->len && memcmp(field_names[i], name->data, name->len) == 0)
-		{
-			*id = (FieldId) i;
+		*id = (FieldId) i;
+		if (is_field(*id, name))
 			return true;
-		}
 	}
 	return false;
+}
+
+static bool
+is_field(FieldId id, const SaField *name)
+{
+	return strlen(field_names[id]) == name->len && memcmp(field_names[id], name->data, name->len) == 0;
+}
+
+static bool
+entry_take(SaKind kind, const SaField values[F_COUNT], const char mac[SA_MAC_TEXT_LEN + 1], SaEntry *out)
+{
+	SaEntry		entry;
+
+	if (values[F_M].len != SA_MAC_TEXT_LEN || !sa_equal(mac, values[F_M].data, SA_MAC_TEXT_LEN))
+		return false;
+	memset(&entry, 0, sizeof(entry));
+	entry.kind = kind;
+	if (!entry_parse(values, &entry) || !entry_valid(&entry))
+		return false;
+	*out = entry;
+	return true;
 }
 
 /* Fills what fits and is canonical; whether the values make sense together is entry_valid's question. */

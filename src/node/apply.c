@@ -129,6 +129,6 @@ is_news(const SessauthNode *node, const SaEntry *entry, int64_t forgets_before)
 		return false;
 	if (entry->g[0] != '\0')
 		return !coverage_has(&node->lease.cover, entry->g, entry->n, entry->n);
-	return entry->until > forgets_before &&
-		(!memory_entry_name(&node->memory, entry, &name, &epoch) || memory_epoch(&node->memory, &name) < epoch);
+	memory_entry_name(&node->memory, entry, &name, &epoch);
+	return entry->until > forgets_before && memory_epoch(&node->memory, &name) < epoch;
 }

@@ -23,7 +23,7 @@ static const SaKey *lookup(void *arg, const char *kid, size_t kidlen);
 static bool newer_keys(SessauthNode *node, int64_t arrived, bool *tried);
 static SessauthCode unknown_key(SessauthNode *node, bool tried, SessauthDecision *out);
 static SessauthCode judge(SessauthNode *node, const Claims *claims);
-static bool claims_of(const SessauthNode *node, const SaToken *token, Claims *out);
+static void claims_of(const SessauthNode *node, const SaToken *token, Claims *out);
 
 SessauthCode
 sessauth_decide(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out)
@@ -40,7 +40,7 @@ decide_token(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 	SharedKeys *keys;
 	SaToken		read;
 	SaTokenResult result;
-	SeenDigest	digest;
+	KeyedDigest	digest;
 	bool		cacheable = len <= SA_TOKEN_MAX;	/* longer ones are malformed, and not worth hashing */
 	int64_t		begun;
 	uint64_t	serial;
@@ -71,14 +71,9 @@ decide_token(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 	{
 		case SA_TOKEN_OK:
 			out->source = SESSAUTH_SOURCE_LOCAL;
-			if (claims_of(node, &read, claims))
-			{
-				seen_add(&node->seen, &digest, serial, claims);
-				(void) decide_claims(node, claims, out);
-				break;
-			}
-			out->code = SESSAUTH_CANNOT_TELL;
-			out->why = SESSAUTH_WHY_INTERNAL;
+			claims_of(node, &read, claims);
+			seen_add(&node->seen, &digest, serial, claims);
+			(void) decide_claims(node, claims, out);
 			break;
 		case SA_TOKEN_UNKNOWN_KEY:
 			out->code = begun > arrived ? SESSAUTH_UNKNOWN_KEY : unknown_key(node, tried, out);
@@ -130,7 +125,7 @@ unknown_key(SessauthNode *node, bool tried, SessauthDecision *out)
 	return SESSAUTH_CANNOT_TELL;
 }
 
-static bool
+static void
 claims_of(const SessauthNode *node, const SaToken *token, Claims *out)
 {
 	memcpy(out->tid, token->tid, sizeof(out->tid));
@@ -140,10 +135,10 @@ claims_of(const SessauthNode *node, const SaToken *token, Claims *out)
 	out->tepoch = token->tepoch;
 	out->begin = token->iat > token->nbf ? token->iat : token->nbf;
 	out->exp = token->exp;
-	return memory_name(&node->memory, SA_KIND_SESSION, token->tid, token->sid, &out->session) &&
-		memory_name(&node->memory, SA_KIND_USER, token->tid, token->uid, &out->user) &&
-		memory_name(&node->memory, SA_KIND_TENANT, token->tid, "", &out->tenant) &&
-		memory_name(&node->memory, SA_KIND_KEY, "", token->kid, &out->key);
+	memory_name(&node->memory, SA_KIND_SESSION, token->tid, token->sid, &out->session);
+	memory_name(&node->memory, SA_KIND_USER, token->tid, token->uid, &out->user);
+	memory_name(&node->memory, SA_KIND_TENANT, token->tid, "", &out->tenant);
+	memory_name(&node->memory, SA_KIND_KEY, "", token->kid, &out->key);
 }
 
 SessauthCode

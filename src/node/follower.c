@@ -102,6 +102,7 @@ follower_stop(SessauthNode *node)
 		close(follower->pipe[0]);
 		close(follower->pipe[1]);
 	}
+	sa_mac_key_free(follower->mac_key);
 	sa_wipe(follower->key, sizeof(follower->key));
 	free(follower);
 	node->follower = NULL;
@@ -174,10 +175,16 @@ static void
 load_key(Follower *follower)
 {
 	SessauthNode *node = follower->node;
+	SaMacKey   *mac_key;
 
 	pthread_mutex_lock(&node->keys_lock);
 	memcpy(follower->key, node->link_key, SA_KEY_LEN);
 	pthread_mutex_unlock(&node->keys_lock);
+	mac_key = sa_mac_key_new(follower->key);
+	if (mac_key == NULL)
+		return;					/* the next refresh of the keys tries again */
+	sa_mac_key_free(follower->mac_key);
+	follower->mac_key = mac_key;
 	if (!follower->has_key)
 	{
 		follower->has_key = true;

@@ -28,6 +28,7 @@ struct Follower
 	bool		stopping;
 	bool		has_key;
 	unsigned char key[SA_KEY_LEN];	/* the link key */
+	SaMacKey   *mac_key;		/* the same, prepared */
 
 	char		stream_key[SA_REDIS_KEY_SIZE];
 	char		nodes_key[SA_REDIS_KEY_SIZE];

@@ -22,7 +22,7 @@ memory_init(Memory *memory, size_t max)
 	memory->max = max;
 	memory->size = SIZE_MIN;
 	memory->entries = calloc(SIZE_MIN, sizeof(MemoryEntry));
-	return memory->entries != NULL && sa_random(memory->key, sizeof(memory->key));
+	return memory->entries != NULL && keyed_init(&memory->keyed);
 }
 
 void
@@ -32,22 +32,24 @@ memory_free(Memory *memory)
 	memory->entries = NULL;
 }
 
-bool
+void
 memory_name(const Memory *memory, SaKind kind, const char *tid, const char *other, MemoryName *out)
 {
-	const char *label = sa_kind_name(kind);
-	SaField		fields[3] = {SA_FIELD_STR(label), SA_FIELD_STR(tid), SA_FIELD_STR(other)};
-	unsigned char mac[SA_DIGEST_LEN];
+	char		text[1 + SA_TENANT_ID_MAX + 1 + SA_USER_ID_MAX + 1];
+	size_t		len = 0;
+	KeyedDigest digest;
 
-	if (!sa_mac(memory->key, fields, 3, mac))
-		return false;
-	memcpy(out->half, mac, sizeof(out->half));
+	/* No id has a NUL inside, so one behind the tenant tells all texts apart. */
+	text[len++] = (char) kind;
+	len += (size_t) (stpcpy(text + len, tid) - (text + len)) + 1;
+	len += (size_t) (stpcpy(text + len, other) - (text + len));
+	keyed_digest(&memory->keyed, text, len, &digest);
+	memcpy(out->half, digest.part, sizeof(out->half));
 	if (out->half[0] == 0 && out->half[1] == 0)
 		out->half[0] = 1;
-	return true;
 }
 
-bool
+void
 memory_entry_name(const Memory *memory, const SaEntry *entry, MemoryName *name, int64_t *epoch)
 {
 	const char *other = entry->kind == SA_KIND_SESSION ? entry->sid :
@@ -55,7 +57,7 @@ memory_entry_name(const Memory *memory, const SaEntry *entry, MemoryName *name, 
 		entry->kind == SA_KIND_KEY ? entry->kid : "";
 
 	*epoch = entry->kind == SA_KIND_SESSION || entry->kind == SA_KIND_KEY ? MEMORY_DEAD : entry->epoch;
-	return memory_name(memory, entry->kind, entry->tid, other, name);
+	memory_name(memory, entry->kind, entry->tid, other, name);
 }
 
 int64_t
@@ -74,8 +76,7 @@ memory_apply(Memory *memory, const SaEntry *entry, int64_t now)
 	/* What has expired by the ledger's clock is known without being remembered. */
 	if (entry->until <= now)
 		return true;
-	if (!memory_entry_name(memory, entry, &name, &epoch))
-		return false;
+	memory_entry_name(memory, entry, &name, &epoch);
 	slot = find(memory->entries, memory->size, &name);
 	if (slot->name.half[0] == 0 && slot->name.half[1] == 0)
 	{

@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/digest.h"
 #include "core/wire.h"
+#include "node/keyed.h"
 
 #define MEMORY_DEAD		INT64_MAX	/* the "epoch" of a session or key that is revoked itself */
 
@@ -32,7 +32,7 @@ typedef struct MemoryEntry
 
 typedef struct Memory
 {
-	unsigned char key[SA_KEY_LEN];
+	Keyed		keyed;
 	MemoryEntry *entries;
 	size_t		size;			/* a power of two */
 	size_t		count;
@@ -43,11 +43,11 @@ typedef struct Memory
 extern bool memory_init(Memory *memory, size_t max);
 extern void memory_free(Memory *memory);
 
-/* The name under which something is looked up; independent of any lock. False when OpenSSL fails. */
-extern bool memory_name(const Memory *memory, SaKind kind, const char *tid, const char *other, MemoryName *out);
+/* The name under which something is looked up; independent of any lock. */
+extern void memory_name(const Memory *memory, SaKind kind, const char *tid, const char *other, MemoryName *out);
 
 /* The name and the epoch that an entry (not a beat) has in the memory. */
-extern bool memory_entry_name(const Memory *memory, const SaEntry *entry, MemoryName *name, int64_t *epoch);
+extern void memory_entry_name(const Memory *memory, const SaEntry *entry, MemoryName *name, int64_t *epoch);
 
 /* Tokens of an epoch below this are dead; 0 when nothing is known. */
 extern int64_t memory_epoch(const Memory *memory, const MemoryName *name);

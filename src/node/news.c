@@ -19,14 +19,12 @@ news_revoked(SessauthNode *node, const SaEntry *entry)
 	MemoryName	name;
 	int64_t		epoch;
 
-	if (watches_count(&node->watches) == 0)
-		;						/* a watch that comes now finds the revocation in the memory */
-
-	/* Without memory for the name, nobody can be found by it; then nobody can be sure. */
-	else if (memory_entry_name(&node->memory, entry, &name, &epoch))
+	/* A watch that comes now finds the revocation in the memory. */
+	if (watches_count(&node->watches) > 0)
+	{
+		memory_entry_name(&node->memory, entry, &name, &epoch);
 		watches_revoked(&node->watches, what[entry->kind], &name, epoch);
-	else
-		watches_missed(&node->watches, INT64_MAX);
+	}
 
 	if (node->revoked == NULL)
 		return;

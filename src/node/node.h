@@ -10,7 +10,8 @@
  * apply.c		what the transports bring, put into what the node knows
  * follower.c	connections to Redis, nonces and answers; its own thread
  * stream.c		reading the stream, in the follower's thread
- * redis_link.c	one connection to Redis inside an event loop
+ * redis_link.c	one connection to Redis inside an event loop; redis_socket.c its bytes, redis_reader.c its replies
+ * keyed.c		digests that only this node can make
  * seen.c		verified tokens
  * watch.c		long connections that wait for the end of their session
  * news.c		what was revoked, told to watches and to the program

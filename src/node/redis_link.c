@@ -2,8 +2,7 @@
  * redis_link.c
  *		One connection to Redis inside an event loop. See redis_link.h.
  *
- * The server may be anything. So a reply is bounded before memory is taken for it, every
- * command has its deadline, and of an answer to AUTH only the code is repeated: servers quote
+ * The server may be anything. So every command has its deadline, and of an answer to AUTH only the code is repeated: servers quote
  * commands that they do not know, password and all.
  */
 #include "node/redis_link.h"
@@ -15,12 +14,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "node/redis_reader.h"
 #include "node/redis_socket.h"
 
 #define CONNECT_TIMEOUT_MS	2000
 #define WAITING_MAX			16		/* replies under way at once: the follower needs a handful */
-#define REPLY_BYTES_MAX		(16 * 1024 * 1024)
-#define REPLY_ELEMENTS_MAX	(1024 * 1024)	/* of one array: hiredis makes room for all of them at once */
 
 struct RedisLink
 {
@@ -31,12 +29,7 @@ struct RedisLink
 	RedisSocket socket;
 	bool		secured;		/* connected, and TLS (if any) agreed on */
 	struct event *timer;		/* of the oldest command, or of the connect */
-	redisReader *reader;
-	size_t		reply_bytes;	/* read since the last whole reply */
-#if HIREDIS_MAJOR < 1
-	redisReplyObjectFunctions functions;
-	redisReplyObjectFunctions *defaults;
-#endif
+	RedisReader *reader;		/* also of a connection that is over: somebody may still look at its last reply */
 	bool		up;
 	bool		password_sent;	/* and not answered yet */
 	int			login_left;		/* replies until it is up */
@@ -49,7 +42,6 @@ struct RedisLink
 static void on_read(struct bufferevent *bev, void *arg);
 static void on_event(struct bufferevent *bev, short what, void *arg);
 static void on_timer(evutil_socket_t fd, short what, void *arg);
-static bool make_reader(RedisLink *link);
 static void close_link(RedisLink *link);
 static void fail(RedisLink *link, const char *why, const char *detail);
 static void secure(RedisLink *link);
@@ -72,8 +64,12 @@ redis_link_new(struct event_base *base, const SaRedisUrl *url, const char *passw
 	link->password_file = password_file;
 	link->events = *events;
 	link->timer = evtimer_new(base, on_timer, link);
-	if (link->timer == NULL)
+	link->reader = redis_reader_new();
+	if (link->timer == NULL || link->reader == NULL)
 	{
+		redis_reader_free(link->reader);
+		if (link->timer)
+			event_free(link->timer);
 		free(link);
 		return NULL;
 	}
@@ -87,6 +83,7 @@ redis_link_free(RedisLink *link)
 		return;
 	close_link(link);
 	event_free(link->timer);
+	redis_reader_free(link->reader);
 	free(link);
 }
 
@@ -100,7 +97,7 @@ void
 redis_link_connect(RedisLink *link)
 {
 	close_link(link);
-	if (!make_reader(link))
+	if (!redis_reader_restart(link->reader))
 	{
 		fail(link, "out of memory", NULL);
 		return;
@@ -108,36 +105,6 @@ redis_link_connect(RedisLink *link)
 	arm(link, CONNECT_TIMEOUT_MS);
 	if (!socket_open(&link->socket, link->base, link->url, on_read, on_event, link))
 		fail(link, link->socket.error, NULL);
-}
-
-#if HIREDIS_MAJOR < 1
-static void *
-create_array(const redisReadTask *task, int elements)
-{
-	RedisLink  *link = task->privdata;
-
-	return elements > REPLY_ELEMENTS_MAX ? NULL : link->defaults->createArray(task, elements);
-}
-#endif
-
-/* A reader that does not believe every number that it is told. */
-static bool
-make_reader(RedisLink *link)
-{
-	link->reply_bytes = 0;
-	link->reader = redisReaderCreate();
-	if (link->reader == NULL)
-		return false;
-#if HIREDIS_MAJOR < 1
-	link->defaults = link->reader->fn;
-	link->functions = *link->defaults;
-	link->functions.createArray = create_array;
-	link->reader->fn = &link->functions;
-	link->reader->privdata = link;
-#else
-	link->reader->maxelements = REPLY_ELEMENTS_MAX;
-#endif
-	return true;
 }
 
 static void
@@ -301,18 +268,17 @@ take(RedisLink *link, const char *bytes, size_t n)
 {
 	const struct bufferevent *bev = link->socket.bev;
 
-	link->reply_bytes += n;
-	if (link->reply_bytes > REPLY_BYTES_MAX || redisReaderFeed(link->reader, bytes, n) != REDIS_OK)
+	if (!redis_reader_feed(link->reader, bytes, n))
 	{
 		fail(link, "the server does not answer like Redis", NULL);
 		return false;
 	}
 	for (;;)
 	{
-		void	   *reply = NULL;
+		const redisReply *reply;
 		RedisReplied replied;
 
-		if (redisReaderGetReply(link->reader, &reply) != REDIS_OK)
+		if (!redis_reader_next(link->reader, &reply))
 		{
 			fail(link, "the server does not answer like Redis", NULL);
 			return false;
@@ -321,11 +287,9 @@ take(RedisLink *link, const char *bytes, size_t n)
 			return true;
 		if (link->count == 0)
 		{
-			freeReplyObject(reply);
 			fail(link, "the server speaks without being asked", NULL);
 			return false;
 		}
-		link->reply_bytes = 0;
 		replied = link->waiting[link->first];
 		link->first = (link->first + 1) % WAITING_MAX;
 		if (--link->count > 0)
@@ -336,7 +300,6 @@ take(RedisLink *link, const char *bytes, size_t n)
 			replied(link->events.arg, reply);
 		else
 			login_replied(link, reply);
-		freeReplyObject(reply);
 		if (link->socket.bev != bev)
 			return false;		/* the callback's doing ended this connection */
 	}
@@ -366,9 +329,6 @@ close_link(RedisLink *link)
 	(void) evtimer_del(link->timer);
 	socket_close(&link->socket);
 	link->secured = false;
-	if (link->reader)
-		redisReaderFree(link->reader);
-	link->reader = NULL;
 	link->up = false;
 	link->first = link->count = 0;
 }

@@ -16,7 +16,7 @@
 
 typedef struct RedisLink RedisLink;
 
-/* reply is valid during the call only. */
+/* reply is valid during the call only, also when the connection ends in it. */
 typedef void (*RedisReplied) (void *arg, const redisReply *reply);
 
 typedef struct RedisEvents

@@ -5,10 +5,6 @@
  * A set has a few places and never grows, so the table is bounded, a lookup looks at one set, and
  * whoever floods it can push out tokens, which are then verified once more, and nothing else.
  */
-
-/* One hash over a token at each request is most of its cost; the calls that are not deprecated fetch and allocate first. */
-#define OPENSSL_SUPPRESS_DEPRECATED
-
 #include "node/seen.h"
 
 #include <stdlib.h>
@@ -19,7 +15,7 @@
 
 typedef struct SeenToken
 {
-	SeenDigest	digest;
+	KeyedDigest	digest;
 	uint64_t	keys;
 	uint64_t	used;			/* by the shard's count of lookups */
 	Claims	   *claims;			/* cut behind the uid's NUL; NULL: free */
@@ -33,24 +29,19 @@ struct SeenShard
 	SeenCount	count;
 };
 
-static SeenShard *shard_of(const Seen *seen, const SeenDigest *digest);
-static SeenToken *set_of(const Seen *seen, const SeenShard *shard, const SeenDigest *digest);
-static bool same(const SeenDigest *a, const SeenDigest *b);
+static SeenShard *shard_of(const Seen *seen, const KeyedDigest *digest);
+static SeenToken *set_of(const Seen *seen, const SeenShard *shard, const KeyedDigest *digest);
+static bool same(const KeyedDigest *a, const KeyedDigest *b);
 static size_t size_of(const Claims *claims);
 
 bool
 seen_init(Seen *seen, size_t max)
 {
-	unsigned char secret[SHA256_CBLOCK];
-
 	memset(seen, 0, sizeof(*seen));
 	if (max == 0)
 		return true;
-	if (!sa_random(secret, sizeof(secret)))
+	if (!keyed_init(&seen->keyed))
 		return false;
-	SHA256_Init(&seen->prefix);
-	SHA256_Update(&seen->prefix, secret, sizeof(secret));
-	sa_wipe(secret, sizeof(secret));
 	seen->shards = aligned_alloc(_Alignof(SeenShard), SEEN_SHARDS * sizeof(SeenShard));
 	if (seen->shards == NULL)
 		return false;
@@ -86,19 +77,14 @@ seen_free(Seen *seen)
 }
 
 void
-seen_digest(const Seen *seen, const char *token, size_t len, SeenDigest *out)
+seen_digest(const Seen *seen, const char *token, size_t len, KeyedDigest *out)
 {
-	SHA256_CTX	context;
-
-	if (seen->sets == 0)
-		return;
-	context = seen->prefix;
-	SHA256_Update(&context, token, len);
-	SHA256_Final((unsigned char *) out->part, &context);
+	if (seen->sets > 0)
+		keyed_digest(&seen->keyed, token, len, out);
 }
 
 bool
-seen_find(Seen *seen, const SeenDigest *digest, uint64_t keys, Claims *out)
+seen_find(Seen *seen, const KeyedDigest *digest, uint64_t keys, Claims *out)
 {
 	SeenShard  *shard;
 	SeenToken  *set;
@@ -128,7 +114,7 @@ seen_find(Seen *seen, const SeenDigest *digest, uint64_t keys, Claims *out)
 }
 
 void
-seen_add(Seen *seen, const SeenDigest *digest, uint64_t keys, const Claims *claims)
+seen_add(Seen *seen, const KeyedDigest *digest, uint64_t keys, const Claims *claims)
 {
 	SeenShard  *shard;
 	SeenToken  *set;
@@ -205,19 +191,19 @@ seen_count(Seen *seen, SeenCount *out)
 }
 
 static SeenShard *
-shard_of(const Seen *seen, const SeenDigest *digest)
+shard_of(const Seen *seen, const KeyedDigest *digest)
 {
 	return &seen->shards[digest->part[0] % SEEN_SHARDS];
 }
 
 static SeenToken *
-set_of(const Seen *seen, const SeenShard *shard, const SeenDigest *digest)
+set_of(const Seen *seen, const SeenShard *shard, const KeyedDigest *digest)
 {
 	return &shard->tokens[(digest->part[1] & (seen->sets - 1)) * WAYS];
 }
 
 static bool
-same(const SeenDigest *a, const SeenDigest *b)
+same(const KeyedDigest *a, const KeyedDigest *b)
 {
 	return memcmp(a->part, b->part, sizeof(a->part)) == 0;
 }

@@ -3,21 +3,21 @@
  *		Tokens that this node has verified before, so that their signatures are
  *		not checked again.
  *
- * It holds what a token says and nothing of its text: an entry is found by the SHA-256 digest of the whole
- * token behind a secret prefix, so nobody can aim tokens at one place of the table, or find a
+ * It holds what a token says and nothing of its text: an entry is found by a keyed digest of the whole
+ * token, so nobody can aim tokens at one place of the table, or find a
  * second token for an entry. Whether the token is live is not its business: that is judged at each request. Any number
  * of threads may use it at once.
  */
 #ifndef SESSAUTH_NODE_SEEN_H
 #define SESSAUTH_NODE_SEEN_H
 
-#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/token.h"
+#include "node/keyed.h"
 #include "node/memory.h"
 
 #define SEEN_SHARDS		64
@@ -38,16 +38,11 @@ typedef struct Claims
 	char		uid[SA_USER_ID_MAX + 1];
 } Claims;
 
-typedef struct SeenDigest
-{
-	uint64_t	part[SHA256_DIGEST_LENGTH / 8];
-} SeenDigest;
-
 typedef struct SeenShard SeenShard;
 
 typedef struct Seen
 {
-	SHA256_CTX	prefix;			/* after one block of secret */
+	Keyed		keyed;
 	size_t		sets;			/* in each shard; a power of two; 0: no cache */
 	SeenShard  *shards;
 } Seen;
@@ -56,16 +51,16 @@ typedef struct Seen
 extern bool seen_init(Seen *seen, size_t max);
 extern void seen_free(Seen *seen);
 
-extern void seen_digest(const Seen *seen, const char *token, size_t len, SeenDigest *out);
+extern void seen_digest(const Seen *seen, const char *token, size_t len, KeyedDigest *out);
 
 /* True, and *out, when the token was added under the same keys. */
-extern bool seen_find(Seen *seen, const SeenDigest *digest, uint64_t keys, Claims *out);
+extern bool seen_find(Seen *seen, const KeyedDigest *digest, uint64_t keys, Claims *out);
 
 /*
  * Remembers a token that was verified with this set of keys (a number that changes whenever they do). It
  * takes the place of one that is of other keys, or else was not asked for the longest.
  */
-extern void seen_add(Seen *seen, const SeenDigest *digest, uint64_t keys, const Claims *claims);
+extern void seen_add(Seen *seen, const KeyedDigest *digest, uint64_t keys, const Claims *claims);
 
 /* Forgets what was added under other keys than these, and what had expired before now (unix seconds). */
 extern void seen_prune(Seen *seen, uint64_t keys, int64_t now);

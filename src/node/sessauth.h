@@ -9,7 +9,8 @@
  * (SESSAUTH_CANNOT_TELL); it never guesses.
  *
  * All functions may be called from any number of threads at once, except that
- * sessauth_close must be the last call on its node. The library never prints,
+ * sessauth_close must be the last call on its node, and come before the program's exit, when OpenSSL
+ * takes itself apart under the node's threads. The library never prints,
  * never ends the process, reads no environment variable of its own and changes no
  * signal handler. It does not survive fork(): open a node after it.
  */

@@ -19,7 +19,7 @@
 #include "node/apply.h"
 #include "node/follower.h"
 
-#define READ_COUNT			"1000"
+#define READ_COUNT			1000
 #define READ_BLOCK_MS		500
 #define FIELDS_MAX			64
 #define ERROR_PAUSE_US		250000
@@ -27,10 +27,12 @@
 #define RESCAN_MAX_US		2000000
 
 static void stream_replied(void *arg, const redisReply *reply);
-static bool waits_for_numbers(const Follower *follower);
+static bool waits_for_numbers(const Follower *follower, int64_t *since);
 static bool rescan(Follower *follower, int64_t now);
 static const redisReply *entries_of(const redisReply *reply);
-static bool take_entries(Follower *follower, const redisReply *entries, bool *advanced);
+static bool read_ids(Follower *follower, const redisReply *entries);
+static bool take_entries(Follower *follower, const redisReply *entries);
+static const redisReply *fields_of(const redisReply *item);
 static void apply_batch(Follower *follower, int count, int64_t refused, int64_t now);
 static bool read_entry(const Follower *follower, const redisReply *item, SaEntry *out);
 static bool parse_id(const redisReply *id, uint64_t out[2]);
@@ -63,20 +65,23 @@ stream_connected(Follower *follower)
 void
 stream_read(Follower *follower, int64_t now)
 {
+	char		count[16];
 	char		block[16];
 	char		id[48];
+	int64_t		since;
 	SaField		argv[8];
 	int			argc = 0;
 
 	if (follower->reading || follower->stopping || now < follower->read_not_before || !redis_link_is_up(follower->reader))
 		return;
-	follower->read_waits = !waits_for_numbers(follower);
+	follower->read_waits = !waits_for_numbers(follower, &since);
 	follower->read_begun = now;
+	snprintf(count, sizeof(count), "%d", READ_COUNT);
 	snprintf(id, sizeof(id), "%" PRIu64 "-%" PRIu64, follower->last_id[0], follower->last_id[1]);
 
 	argv[argc++] = SA_FIELD("XREAD", 5);
 	argv[argc++] = SA_FIELD("COUNT", 5);
-	argv[argc++] = SA_FIELD_STR(READ_COUNT);
+	argv[argc++] = SA_FIELD_STR(count);
 	if (follower->read_waits)
 	{
 		snprintf(block, sizeof(block), "%d", READ_BLOCK_MS);
@@ -97,6 +102,7 @@ stream_replied(void *arg, const redisReply *reply)
 	int64_t		now = clock_now();
 	bool		advanced = false;
 	bool		beat = false;
+	int64_t		since;
 
 	follower->reading = false;
 	if (reply->type == REDIS_REPLY_NIL)
@@ -106,13 +112,20 @@ stream_replied(void *arg, const redisReply *reply)
 		/* Having waited in vain is the normal case; an empty reply at once must not make a busy loop. */
 		if (follower->read_waits)
 			advanced = now - follower->read_begun > READ_BLOCK_MS * 500;
+		else if (!waits_for_numbers(follower, &since) || since > follower->read_begun)
+			advanced = true;
 		else
-			advanced = waits_for_numbers(follower) && rescan(follower, now);
+			advanced = rescan(follower, now);
 	}
 	else if (entries)
 	{
 		follower_state(follower, REDIS_READ, "%s", "");
-		beat = take_entries(follower, entries, &advanced);
+		advanced = read_ids(follower, entries);
+
+		/* There is more: Redis puts it together while these are verified. */
+		if (advanced && entries->elements == READ_COUNT)
+			stream_read(follower, now);
+		beat = take_entries(follower, entries);
 	}
 	else
 	{
@@ -131,8 +144,9 @@ stream_replied(void *arg, const redisReply *reply)
 	}
 }
 
+/* Since: when the answer came that waits. */
 static bool
-waits_for_numbers(const Follower *follower)
+waits_for_numbers(const Follower *follower, int64_t *since)
 {
 	int64_t		lo;
 	int64_t		hi;
@@ -140,6 +154,7 @@ waits_for_numbers(const Follower *follower)
 
 	pthread_rwlock_rdlock(&follower->node->lock);
 	waits = lease_waits(&follower->node->lease, &lo, &hi);
+	*since = follower->node->lease.answered;
 	pthread_rwlock_unlock(&follower->node->lock);
 	return waits;
 }
@@ -176,9 +191,30 @@ entries_of(const redisReply *reply)
 	return stream->element[1];
 }
 
+/* Reading goes on behind the highest id. True when that is higher than before. */
+static bool
+read_ids(Follower *follower, const redisReply *entries)
+{
+	bool		advanced = false;
+
+	for (size_t i = 0; i < entries->elements; i++)
+	{
+		uint64_t	id[2];
+
+		if (fields_of(entries->element[i]) == NULL || !parse_id(entries->element[i]->element[0], id))
+			continue;
+		if (id[0] > follower->last_id[0] || (id[0] == follower->last_id[0] && id[1] > follower->last_id[1]))
+		{
+			memcpy(follower->last_id, id, sizeof(id));
+			advanced = true;
+		}
+	}
+	return advanced;
+}
+
 /* True when there was a beat among them. */
 static bool
-take_entries(Follower *follower, const redisReply *entries, bool *advanced)
+take_entries(Follower *follower, const redisReply *entries)
 {
 	int64_t		now = clock_now();
 	int64_t		refused = 0;
@@ -187,21 +223,10 @@ take_entries(Follower *follower, const redisReply *entries, bool *advanced)
 
 	for (size_t i = 0; i < entries->elements; i++)
 	{
-		const redisReply *item = entries->element[i];
+		const redisReply *fields = fields_of(entries->element[i]);
 		SaEntry    *entry = &follower->batch[count];
-		uint64_t	id[2];
 
-		if (item->type != REDIS_REPLY_ARRAY || item->elements != 2 || !parse_id(item->element[0], id))
-		{
-			refused++;
-			continue;
-		}
-		if (id[0] > follower->last_id[0] || (id[0] == follower->last_id[0] && id[1] > follower->last_id[1]))
-		{
-			memcpy(follower->last_id, id, sizeof(id));
-			*advanced = true;
-		}
-		if (!read_entry(follower, item->element[1], entry))
+		if (fields == NULL || !read_entry(follower, fields, entry))
 		{
 			refused++;
 			continue;
@@ -216,6 +241,13 @@ take_entries(Follower *follower, const redisReply *entries, bool *advanced)
 	}
 	apply_batch(follower, count, refused, now);
 	return beat;
+}
+
+/* An item of the stream is its id and its fields; NULL when this is something else. */
+static const redisReply *
+fields_of(const redisReply *item)
+{
+	return item->type == REDIS_REPLY_ARRAY && item->elements == 2 ? item->element[1] : NULL;
 }
 
 static void
@@ -247,7 +279,7 @@ read_entry(const Follower *follower, const redisReply *item, SaEntry *out)
 			return false;
 		args[i] = SA_FIELD(item->element[i]->str, (size_t) item->element[i]->len);
 	}
-	return sa_entry_read(follower->key, follower->stream_key, args, item->elements, out);
+	return sa_entry_read_with(follower->mac_key, follower->stream_key, args, item->elements, out);
 }
 
 /* milliseconds-sequence, two numbers below 2^64. */

@@ -118,6 +118,29 @@ test_framing(void)
 	ok(made && equal == 0, "%d ways to cut %d bytes into fields have %d different MACs", count, (int) N, count);
 }
 
+/* A prepared key makes the same MACs as the key, one after another, whatever came before. */
+static void
+test_mac_key(void)
+{
+	SaMacKey   *prepared = sa_mac_key_new(key);
+	char		bytes[3000];
+	char		once[SA_MAC_TEXT_LEN + 1];
+	char		again[SA_MAC_TEXT_LEN + 1];
+	int			same = 0;
+	int			count = 0;
+
+	memset(bytes, 'x', sizeof(bytes));
+	for (size_t len = 0; prepared && len < sizeof(bytes); len += 37, count++)
+	{
+		SaField		fields[2] = {SA_FIELD("label", 5), SA_FIELD(bytes, len)};
+
+		same += sa_mac_text(key, fields, 2, once) && sa_mac_key_text(prepared, fields, 2, again) && strcmp(once, again) == 0;
+	}
+	ok(count > 0 && same == count, "a prepared key makes the same %d MACs", count);
+	sa_mac_key_free(prepared);
+	sa_mac_key_free(NULL);
+}
+
 static void
 test_small(void)
 {
@@ -144,6 +167,7 @@ main(void)
 	test_hasher();
 	test_vectors();
 	test_framing();
+	test_mac_key();
 	test_small();
 	return tap_done();
 }

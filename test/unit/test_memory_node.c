@@ -41,7 +41,8 @@ epoch_of(SaKind kind, const char *tid, const char *other)
 {
 	MemoryName	name;
 
-	return memory_name(&memory, kind, tid, other, &name) ? memory_epoch(&memory, &name) : -1;
+	memory_name(&memory, kind, tid, other, &name);
+	return memory_epoch(&memory, &name);
 }
 
 static void

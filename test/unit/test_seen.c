@@ -13,7 +13,7 @@ static void
 add(const char *token, uint64_t keys, int64_t exp)
 {
 	Claims		claims = {.epoch = 7, .tepoch = 8, .begin = 9, .exp = exp, .tid = "acme", .sid = "11111111-2222-4333-8444-555555555555"};
-	SeenDigest	digest;
+	KeyedDigest	digest;
 
 	snprintf(claims.uid, sizeof(claims.uid), "user of %s", token);
 	seen_digest(&seen, token, strlen(token), &digest);
@@ -24,7 +24,7 @@ static bool
 knows(const char *token, uint64_t keys)
 {
 	char		uid[64];
-	SeenDigest	digest;
+	KeyedDigest	digest;
 	Claims		claims;
 
 	snprintf(uid, sizeof(uid), "user of %s", token);
@@ -93,8 +93,8 @@ test_bound(void)
 static void
 test_secret(void)
 {
-	SeenDigest	one;
-	SeenDigest	other;
+	KeyedDigest	one;
+	KeyedDigest	other;
 
 	(void) seen_init(&seen, 1000);
 	seen_digest(&seen, "a", 1, &one);
