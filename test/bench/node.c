@@ -5,7 +5,8 @@
  *
  *	node rates REDIS JWKS LINKKEY TOKENS SECONDS ROUNDS THREADS	medians, "name rate", of alternating rounds
  *	node fill REDIS LINKKEY-HEX STREAMKEY GENERATION COUNT AT UNTIL	revocations 1..COUNT, straight into the stream
- *	node join REDIS JWKS LINKKEY REVOCATIONS		waits until it knows that many and is ready: "ms bytes-each"
+ *	node join REDIS JWKS LINKKEY REVOCATIONS		waits until it knows that many and is ready: "ms bytes-each cpu-ms"
+ *	node drain REDIS STREAMKEY						reads the stream as a node does, and looks at nothing but ids: "ms"
  *	node constant PORT THREADS						a libevent server that always answers 200, as the floor of the gate
  *	node load PORT CONNECTIONS SECONDS RATE TOKEN	requests of /auth; RATE 0: as many as go; "rate p50-us p99-us errors"
  */
@@ -284,6 +285,15 @@ fill(char **argv)
 	}
 }
 
+static double
+cpu_s(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
+}
+
 static long
 resident_bytes(void)
 {
@@ -312,7 +322,55 @@ join(char **argv)
 		sessauth_status(node, &status);
 	} while (!status.ready || status.revocations < wanted);
 	ready = now_s() - begun;
-	printf("%.0f %.1f\n", ready * 1000, (double) (resident_bytes() - before) / (double) wanted);
+	printf("%.0f %.1f %.0f\n", ready * 1000, (double) (resident_bytes() - before) / (double) wanted, cpu_s() * 1000);
+	sessauth_close(node);
+}
+
+/* What no node can be faster than: Redis itself, read over one socket with one request under way. */
+static void
+drain(char **argv)
+{
+	static char bytes[1 << 20];
+	static const char pong[] = "+PONG\r\n";
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t) atoi(strstr(argv[0], "127.0.0.1:") + 10)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int			fd = socket(AF_INET, SOCK_STREAM, 0);
+	char		id[48] = "0-0";
+	double		begun = now_s();
+
+	if (connect(fd, (struct sockaddr *) &address, sizeof(address)) != 0)
+		die("cannot connect");
+	for (;;)
+	{
+		char		request[512];
+		int			len = snprintf(request, sizeof(request), "XREAD COUNT 1000 STREAMS %s %s\r\nPING\r\n", argv[1], id);
+		char	   *end = bytes;
+		char	   *at;
+
+		if (write(fd, request, (size_t) len) != len)
+			die("cannot write");
+		do
+		{
+			/* The last id is near the end of the reply, so the beginning may go. */
+			ssize_t		n;
+
+			if (end - bytes > (ssize_t) sizeof(bytes) / 2)
+			{
+				memmove(bytes, end - 4096, 4096);
+				end = bytes + 4096;
+			}
+			n = read(fd, end, (size_t) (bytes + sizeof(bytes) - end));
+			if (n <= 0)
+				die("cannot read");
+			end += n;
+		} while (end - bytes < (ssize_t) sizeof(pong) - 1 || memcmp(end - (sizeof(pong) - 1), pong, sizeof(pong) - 1) != 0);
+		if (end - bytes < 32 && memcmp(bytes, "*-1", 3) == 0)
+			break;
+		for (at = end; at > bytes && memcmp(at, "\r\n*2\r\n$", 7) != 0; at--)
+			;
+		if (sscanf(at, "\r\n*2\r\n$%*d %47[0-9-]", id) != 1)
+			die("no id");
+	}
+	printf("%.0f\n", (now_s() - begun) * 1000);
 }
 
 /* ---- HTTP ---- */
@@ -459,6 +517,8 @@ main(int argc, char **argv)
 		fill(argv + 2);
 	else if (argc == 6 && strcmp(argv[1], "join") == 0)
 		join(argv + 2);
+	else if (argc == 4 && strcmp(argv[1], "drain") == 0)
+		drain(argv + 2);
 	else if (argc == 4 && strcmp(argv[1], "constant") == 0)
 		constant(argv + 2);
 	else if (argc == 7 && strcmp(argv[1], "load") == 0)

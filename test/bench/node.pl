@@ -85,17 +85,30 @@ sub join_late
 	my $now    = $ledger->now_ms_of_ledger;
 	run('fill', redis_url($ledger), $ledger->{link_key}, $ledger->{revocations_key}, $ledger->{g}, $revocations, $now, $now + 3_600_000);
 	$ledger->{n} = $revocations;
-	my (@ms, @bytes);
+	my (@ms, @bytes, @cpu, @floor, @redis);
 	for (1 .. $rounds)
 	{
-		my ($ms, $bytes) = split ' ', with_worker($ledger, 'join', redis_url($ledger), $ledger->write_jwks, $ledger->write_link_key, $revocations);
+		my $before = redis_cpu_ms();
+		push @floor, 0 + run('drain', redis_url($ledger), $ledger->{revocations_key});
+		push @redis, redis_cpu_ms() - $before;
+		my ($ms, $bytes, $cpu) = split ' ', with_worker($ledger, 'join', redis_url($ledger), $ledger->write_jwks, $ledger->write_link_key, $revocations);
 		push @ms, $ms;
 		push @bytes, $bytes;
+		push @cpu, $cpu;
 	}
-	printf "\n%-44s %12s %35s\n", "a new node, $revocations revocations", '', 'bar';
-	at_most('ms until it is ready', median(@ms), 2000);
+	printf "\n%-44s %12s %12s %7s   %s\n", "a new node, $revocations revocations", 'sessauth', 'floor', 'ratio', 'bar';
+	at_most('ms until it is ready; floor: read the stream', median(@ms), 2000, median(@floor));
 	at_most('bytes for each', median(@bytes), 100);
+	printf "CPU ms: node %.0f, Redis for the floor %.0f\n", median(@cpu), median(@redis);
 	return;
+}
+
+sub redis_cpu_ms
+{
+	my $info = $redis->command('INFO', 'cpu');
+	my ($sys) = $info =~ /used_cpu_sys:([\d.]+)/;
+	my ($user) = $info =~ /used_cpu_user:([\d.]+)/;
+	return ($sys + $user) * 1000;
 }
 
 sub redis_url { my ($ledger) = @_; return 'redis://127.0.0.1:' . $redis->port . "?prefix=$ledger->{prefix}"; }
@@ -133,8 +146,8 @@ sub show
 
 sub at_most
 {
-	my ($name, $value, $bar) = @_;
+	my ($name, $value, $bar, $floor) = @_;
 	$missed++ if $value > $bar;
-	printf "%-44s %12.2f %35s\n", $name, $value, "at most $bar" . ($value > $bar ? '  MISSED' : '');
+	printf "%-44s %12.2f %12s %7s   at most %s%s\n", $name, $value, $floor // '', $floor ? sprintf '%.2f', $value / $floor : '', $bar, $value > $bar ? '  MISSED' : '';
 	return;
 }
