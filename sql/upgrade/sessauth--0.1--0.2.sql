@@ -80,12 +80,14 @@ CREATE TABLE sessauth.arrival (
 	tenant_id	text COLLATE "C",
 	committed_after	timestamptz NOT NULL,
 	published_at	timestamptz,
-	confirmed_at	timestamptz NOT NULL
+	confirmed_at	timestamptz NOT NULL,
+	ways		jsonb
 );
 CREATE INDEX ON sessauth.arrival (committed_after);
 COMMENT ON TABLE sessauth.arrival IS 'When a revocation had reached every mirror and every node; kept as long as the history';
 COMMENT ON COLUMN sessauth.arrival.committed_after IS 'It had not committed earlier than this';
 COMMENT ON COLUMN sessauth.arrival.published_at IS 'Null when a mirror was away, and its nodes had lost their leases, before it was there';
+COMMENT ON COLUMN sessauth.arrival.ways IS 'When the nodes of each mirror, and those over SQL (*), knew it or had lost their leases; null when there is but one way';
 SELECT pg_catalog.pg_extension_config_dump('sessauth.arrival', '');
 
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON sessauth.receipt_state

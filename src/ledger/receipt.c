@@ -39,7 +39,7 @@ Datum
 sessauth_receipt(PG_FUNCTION_ARGS)
 {
 	static LedgerQuery query = {
-		"WITH e AS (SELECT l.n, s.generation, a.confirmed_at - a.committed_after AS latency, a.event_id IS NOT NULL AS everywhere,"
+		"WITH e AS (SELECT l.n, s.generation, a.committed_after, a.confirmed_at, a.ways, a.event_id IS NOT NULL AS everywhere,"
 		"   v.event_id > s.floor AND NOT pg_visible_in_snapshot(v.xid, s.seen) AS too_new"
 		"  FROM sessauth.event v CROSS JOIN sessauth.ledger_state s"
 		"  LEFT JOIN sessauth.revocation_log l ON l.event_id = v.event_id AND l.generation = s.generation"
@@ -50,11 +50,11 @@ sessauth_receipt(PG_FUNCTION_ARGS)
 		"  LEFT JOIN sessauth.receipt_state r ON r.mirror = coalesce(x.name, '" RECEIPTS_OVER_SQL "') AND r.generation = e.generation)"
 		" SELECT m.name, count(k.name), count(*) FILTER (WHERE k.knows), count(*) FILTER (WHERE NOT k.knows AND (m.confirmed OR k.is_over)),"
 		"  CASE WHEN m.confirmed THEN 'confirmed' WHEN $2 OR m.n IS NULL AND NOT m.too_new THEN 'unknown' ELSE 'pending' END,"
-		"  m.latency"
+		"  coalesce((m.ways ->> coalesce(m.name, '" RECEIPTS_OVER_SQL "'))::timestamptz, m.confirmed_at) - m.committed_after"
 		" FROM m LEFT JOIN LATERAL (SELECT w.name, m.everywhere AND m.n IS NULL OR coalesce(w.generation = m.generation AND w.n >= m.n, false),"
 		"   w.last_seen_at + w.max_staleness < clock_timestamp() FROM sessauth.node_status() w"
 		"   WHERE NOT w.refused AND w.mirror IS NOT DISTINCT FROM m.name) k(name, knows, is_over) ON true"
-		" GROUP BY m.name, m.n, m.too_new, m.confirmed, m.latency ORDER BY m.name NULLS LAST", 2, {INT8OID, BOOLOID}
+		" GROUP BY m.name, m.n, m.too_new, m.confirmed, m.ways, m.confirmed_at, m.committed_after ORDER BY m.name NULLS LAST", 2, {INT8OID, BOOLOID}
 	};
 	LedgerCall	call;
 	Datum		args[2] = {PG_GETARG_DATUM(0), BoolGetDatum(worker_is_unsettled())};

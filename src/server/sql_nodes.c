@@ -110,6 +110,18 @@ sql_nodes_held_back_from(const char *g)
 	return n;
 }
 
+bool
+sql_nodes_exist(void)
+{
+	bool		exist = false;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < SQL_NODES_MAX && !exist; i++)
+		exist = shared->sql_nodes[i].database == MyDatabaseId;
+	LWLockRelease(shared->lock);
+	return exist;
+}
+
 int
 sql_nodes_copy(SqlNode **out)
 {

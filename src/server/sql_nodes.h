@@ -51,6 +51,9 @@ extern bool sql_node_gone(const char *node);
 /* In the worker: the highest number of g that no such node of this database holds back. Forgets who is silent for long. */
 extern int64 sql_nodes_held_back_from(const char *g);
 
+/* This database has some. */
+extern bool sql_nodes_exist(void);
+
 /* A copy of those of this database, palloc'ed; returns how many. */
 extern int	sql_nodes_copy(SqlNode **out);
 

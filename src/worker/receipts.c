@@ -50,18 +50,9 @@
 
 #define ARRIVALS_PER_ROUND	1000
 #define PACE_MS				50		/* a round that has numbers to give should not be slowed more often */
-#define MARKS_MAX			512
 
-/* Since when all mirrors have everything up to n. */
-typedef struct Mark
-{
-	int64		n;
-	TimestampTz at;
-} Mark;
-
-static Mark marks[MARKS_MAX];
-static int	mark_count = 0;
-static char mark_generation[SA_UUID_SIZE];
+static Marks published;			/* to every mirror */
+static Marks over_sql;			/* known to the nodes over SQL */
 
 static int64 hold_until = -1;	/* ms of clock_boot(), for all mirrors; -1: the process has just begun */
 static int64 longest = 0;		/* ms; no lease that may be out was given for longer */
@@ -76,11 +67,21 @@ static bool advanced;			/* by the transaction that is open */
 static bool again = false;		/* there is something left to decide */
 static Instant decided_at = 0;
 
+/* Marks as arrays for a statement; the way is the mirror's name, or empty: every mirror. */
+typedef struct WayTimes
+{
+	int			count;
+	Datum	   *ways;
+	Datum	   *numbers;
+	Datum	   *times;
+} WayTimes;
+
 static int64 now_ms(void);
 static void load(const LedgerState *state);
 static int64 known_at(Mirror *mirror, const LedgerState *state);
 static void store(const char *mirror, const LedgerState *state, int64 n);
 static void record_arrivals(const LedgerState *state, int64 upto);
+static void take_times(WayTimes *out, const char *way, Marks *marks, const LedgerState *state, int64 upto);
 static void show_unsettled(bool unsettled);
 
 void
@@ -129,6 +130,7 @@ receipts_decide(const LedgerState *state, bool busy)
 			{
 				store(mirror->name, state, n);
 				mirror->known_n = n;
+				marks_add(&mirror->known_since, state->generation, n, ledger_now());
 			}
 		}
 		everywhere = Min(everywhere, mirror->known_n);
@@ -143,6 +145,7 @@ receipts_decide(const LedgerState *state, bool busy)
 		{
 			store(RECEIPTS_OVER_SQL, state, n);
 			known_over_sql = n;
+			marks_add(&over_sql, state->generation, n, ledger_now());
 		}
 	}
 	everywhere = Min(everywhere, known_over_sql);
@@ -205,20 +208,7 @@ receipts_published(void)
 			return;
 		n = Min(n, mirrors[i]->n);
 	}
-	if (strcmp(mark_generation, mirrors[0]->generation) != 0)
-	{
-		strlcpy(mark_generation, mirrors[0]->generation, sizeof(mark_generation));
-		mark_count = 0;
-	}
-	if (mark_count > 0 && marks[mark_count - 1].n >= n)
-		return;
-	if (mark_count == MARKS_MAX)
-	{
-		for (int i = 0; i < MARKS_MAX / 2; i++)
-			marks[i] = marks[2 * i + 1];
-		mark_count = MARKS_MAX / 2;
-	}
-	marks[mark_count++] = (Mark) {n, ledger_now()};
+	marks_add(&published, mirrors[0]->generation, n, ledger_now());
 }
 
 static int64
@@ -289,44 +279,60 @@ store(const char *mirror, const LedgerState *state, int64 n)
 	worker_query(&query, values, NULL);
 }
 
-/* For those who look later: when it had reached the mirrors, and when the nodes. */
+/*
+ * For those who look later: when it had reached the mirrors, and when the nodes, and which of them when, if there is more than one way. Should
+ * this transaction fail, the times of what it had will be missing, no more.
+ */
 static void
 record_arrivals(const LedgerState *state, int64 upto)
 {
 	static WorkerQuery query = {
-		"INSERT INTO sessauth.arrival (event_id, tenant_id, committed_after, published_at, confirmed_at)"
+		"INSERT INTO sessauth.arrival (event_id, tenant_id, committed_after, published_at, confirmed_at, ways)"
 		" SELECT l.event_id, nullif(l.tenant_id, ''), l.committed_after,"
-		"  (SELECT min(m.at) FROM unnest($4, $5) m(n, at) WHERE m.n >= l.n), $6"
+		"  (SELECT min(m.at) FROM unnest($4, $5, $6) m(way, n, at) WHERE m.way = '' AND m.n >= l.n), $7,"
+		"  (SELECT jsonb_object_agg(w.way, w.at) FROM (SELECT m.way, min(m.at) AS at FROM unnest($4, $5, $6) m(way, n, at)"
+		"   WHERE m.way <> '' AND m.n >= l.n GROUP BY m.way) w)"
 		" FROM sessauth.revocation_log l WHERE l.generation = $1 AND l.n > $2 AND l.n <= $3 AND l.committed_after IS NOT NULL"
-		" ON CONFLICT DO NOTHING", 6, {UUIDOID, INT8OID, INT8OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID}
+		" ON CONFLICT DO NOTHING", 7, {UUIDOID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID}
 	};
-	Datum		numbers[MARKS_MAX];
-	Datum		times[MARKS_MAX];
-	Datum		values[6];
-	int			count = strcmp(mark_generation, state->generation) == 0 ? mark_count : 0;
-	int			done = 0;
+	WayTimes	times = {
+		.ways = palloc(sizeof(Datum) * MARKS_MAX * (mirror_count + 2)),
+		.numbers = palloc(sizeof(Datum) * MARKS_MAX * (mirror_count + 2)),
+		.times = palloc(sizeof(Datum) * MARKS_MAX * (mirror_count + 2))
+	};
+	Datum		values[7];
 
-	for (int i = 0; i < count; i++)
+	take_times(&times, "", &published, state, upto);
+	if (mirror_count + (sql_nodes_exist() ? 1 : 0) > 1)
 	{
-		numbers[i] = Int64GetDatum(marks[i].n);
-		times[i] = TimestampTzGetDatum(marks[i].at);
-		if (marks[i].n <= upto)
-			done = i + 1;
+		for (int i = 0; i < mirror_count; i++)
+			take_times(&times, mirrors[i]->name, &mirrors[i]->known_since, state, upto);
+		take_times(&times, RECEIPTS_OVER_SQL, &over_sql, state, upto);
 	}
 	values[0] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
 	values[1] = Int64GetDatum(known_n);
 	values[2] = Int64GetDatum(upto);
-	values[3] = PointerGetDatum(construct_array(numbers, count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	values[4] = PointerGetDatum(construct_array(times, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	values[5] = TimestampTzGetDatum(ledger_now());
+	values[3] = PointerGetDatum(construct_array(times.ways, times.count, TEXTOID, -1, false, TYPALIGN_INT));
+	values[4] = PointerGetDatum(construct_array(times.numbers, times.count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[5] = PointerGetDatum(construct_array(times.times, times.count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[6] = TimestampTzGetDatum(ledger_now());
 	worker_query(&query, values, NULL);
+}
 
-	/* Should this transaction fail, the times of what it had will be missing, no more. */
-	if (done > 1)
+static void
+take_times(WayTimes *out, const char *way, Marks *marks, const LedgerState *state, int64 upto)
+{
+	int			count = marks_count(marks, state->generation);
+
+	for (int i = 0; i < count; i++)
 	{
-		memmove(marks, marks + done - 1, sizeof(Mark) * (mark_count - done + 1));
-		mark_count -= done - 1;
+		out->ways[out->count] = CStringGetTextDatum(way);
+		out->numbers[out->count] = Int64GetDatum(marks->marks[i].n);
+		out->times[out->count++] = TimestampTzGetDatum(marks->marks[i].at);
 	}
+
+	/* The mark that reaches beyond has more to tell. */
+	marks_forget(marks, upto);
 }
 
 static void

@@ -17,7 +17,7 @@
  * upkeep.c			when which slow duty is done; partitions.c: those of the history
  * reconcile.c		these keys compared with the ledger, and repaired; compare.c is the comparison of a
  *					slice, found_keys.c reads what the mirror says
- * receipts.c		when everybody knows of a revocation
+ * receipts.c		when everybody knows of a revocation; marks.c: since when
  * worker_tx.c		a transaction, and statements in it
  */
 #ifndef SESSAUTH_WORKER_WORKER_H
@@ -32,6 +32,7 @@
 #include "server/clock.h"
 #include "server/lease_book.h"
 #include "worker/feed.h"
+#include "worker/marks.h"
 #include "worker/numbering.h"
 #include "worker/reconcile.h"
 #include "worker/redis_link.h"
@@ -155,6 +156,7 @@ typedef struct Mirror
 	HTAB	   *nodes;
 	int64		hold_until;		/* ms of clock_boot(): so long others' leases may be out here */
 	int64		known_n;		/* what all its nodes know, as stored; see receipts.c */
+	Marks		known_since;
 
 	/* keys; see feed.h */
 	MemoryContext cursors;		/* holds what "feed" and "ahead" point to */

@@ -175,6 +175,8 @@ my $shown = row($dba, q{SELECT * FROM sessauth.nodes WHERE name = 'slow'});
 is_deeply([ @$shown{qw(mirror refused max_staleness)} ], [ undef, 0, '00:00:02' ], 'the view nodes shows it');
 not_early($event, $t0 + LEASE, 'a node that falls silent');
 is(row($dba, 'SELECT * FROM sessauth.receipt(?) WHERE mirror IS NULL', $event)->{fenced}, 1, 'it counts as fenced');
+is(value($dba, q{SELECT m.latency < s.latency FROM sessauth.receipt($1) m, sessauth.receipt($1) s WHERE m.mirror = 'main' AND s.mirror IS NULL}, $event), 1,
+	'each row has its own latency: the mirror has no node and was not waited for');
 
 my $quick = node_id('quick');
 known($quick);
