@@ -94,14 +94,18 @@ read_events(FeedPosition *position, const LedgerState *state, MemoryContext curs
 	return count;
 }
 
-/* From the position on, in order. Moves the position behind what it has read. */
+/*
+ * From the position on, in order. Moves the position behind what it has read. The comparison of rows is the only lower
+ * bound: beside another one the index would be entered at whichever of them comes last, perhaps at its beginning.
+ */
 static int
 read_slice(FeedPosition *position, const LedgerState *state, int max, KeyItem *out)
 {
 	static WorkerQuery query = {
 		"SELECT e.* FROM unnest($1, $2) r (first, last) CROSS JOIN LATERAL (SELECT " EVENT_COLUMNS
-		"  FROM sessauth.event e WHERE e.xid >= r.first AND e.xid <= r.last AND (e.xid, e.event_id) > ($3, $4)"
-		"  AND e.event_id + 0 > $5" ABOUT_KEYS
+		"  FROM sessauth.event e"
+		"  WHERE (e.xid, e.event_id) > (greatest(r.first, $3), CASE WHEN r.first > $3 THEN 0 ELSE $4 END)"
+		"  AND e.xid <= r.last AND e.event_id + 0 > $5" ABOUT_KEYS
 		"  ORDER BY e.xid, e.event_id LIMIT $6) e LIMIT $6",
 		6, {XID8ARRAYOID, XID8ARRAYOID, XID8OID, INT8OID, INT8OID, INT8OID}
 	};

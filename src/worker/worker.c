@@ -54,7 +54,8 @@ typedef enum RoundResult
  */
 #define PACE_MS				1
 #define STORM_PACE_MS		20
-#define STORM				2200	/* revocations a second */
+#define STORM				3000	/* revocations a second, on an average of so long: a burst is no storm */
+#define STORM_WINDOW_MS		250
 
 static WorkerSlot *slot;
 static SlotState leave_as = SLOT_FAILED;
@@ -136,15 +137,17 @@ sessauth_worker_main(Datum arg)
 	proc_exit(0);
 }
 
-/* When the round after the one that began now may begin. */
+/* When the round after the one that began now may begin. What was counted fades with the length of the window. */
 static Instant
 pace(Instant began)
 {
 	static Instant before = 0;
-	bool		storm = numbered > 1 && numbered * USECS_PER_SEC > (began - before) * STORM;
+	static double rate = 0;		/* revocations a second */
+	double		window = STORM_WINDOW_MS / 1000.0;
 
+	rate = (numbered + rate * window) / ((began - before) / (double) USECS_PER_SEC + window);
 	before = began;
-	return numbered == 0 ? began : instant_after(began, storm ? STORM_PACE_MS : PACE_MS);
+	return numbered == 0 ? began : instant_after(began, rate > STORM ? STORM_PACE_MS : PACE_MS);
 }
 
 /* From here on a commit in this database finds us. */

@@ -136,4 +136,32 @@ my $hint = poll_until('a notification', sub { $listener->pg_notifies });
 my ($n) = $hint->[2] =~ /^\{"g":"[0-9a-f-]{36}","n":(\d+)\}$/;
 is($n, value($dba, 'SELECT n FROM sessauth.revocation_log WHERE event_id = ?', $event), 'a listener is told the number of the revocation, and nothing else');
 
+# ---- a long history ----
+
+# How many pages of this month's index by transaction were looked at, and how often.
+sub index_pages
+{
+	return row($dba, q{SELECT s.idx_blks_hit + s.idx_blks_read AS pages, u.idx_scan AS scans
+		FROM pg_statio_user_indexes s JOIN pg_stat_user_indexes u USING (indexrelid)
+		WHERE pg_get_indexdef(indexrelid) ~ 'sessauth.event.*\(xid, event_id\)' ORDER BY 1 DESC LIMIT 1});
+}
+# Every process hands in what it has counted at least once a second, the worker with its beats.
+sub wait_statistics
+{
+	my $from = value($dba, 'SELECT clock_timestamp()');
+	poll_until('the statistics', sub { value($dba, q{SELECT clock_timestamp() - last_beat_age > ?::timestamptz + '3 s' FROM sessauth.mirrors}, $from) });
+	return index_pages();
+}
+$ledger->dbh->do(q{SELECT count(sessauth.revoke_user('acme', 'user' || i % 100)) FROM generate_series(1, 20000) i});
+wait_published($dba, $redis);
+my $before = wait_statistics();
+for (1 .. 20)
+{
+	$dba->do(q{SELECT sessauth.revoke_user('acme', 'after')});
+	wait_published($dba, $redis);
+}
+my $counted = wait_statistics();
+my $each = ($counted->{pages} - $before->{pages}) / ($counted->{scans} - $before->{scans});
+cmp_ok($each, '<', 10, 'what is new is found without walking through what is old');
+
 done_testing;
