@@ -16,6 +16,7 @@ static void on_jwks(struct evhttp_request *request, void *arg);
 static void on_other(struct evhttp_request *request, void *arg);
 static void accept_request(Gate *gate, struct evhttp_request *request, const SessauthDecision *decision);
 static void refuse(Gate *gate, struct evhttp_request *request, const char *error, const char *why);
+static void explain(Gate *gate, struct evhttp_request *request, SessauthWhy why);
 static void cannot_tell(Gate *gate, struct evhttp_request *request, const char *why);
 
 void
@@ -36,7 +37,7 @@ on_auth(struct evhttp_request *request, void *arg)
 	(void) endpoints_decide(arg, request, arrived, true);
 }
 
-/* Answers the request unless it may wait for keys and has to; then false. */
+/* Answers the request unless somebody is asked about its token, or it may wait for keys and has to; then false. */
 bool
 endpoints_decide(Worker *worker, struct evhttp_request *request, int64_t arrived, bool may_wait)
 {
@@ -45,7 +46,6 @@ endpoints_decide(Worker *worker, struct evhttp_request *request, int64_t arrived
 	size_t		len;
 	const char *token = credentials_token(request, gate->options.cookie, &len, &problem);
 	SessauthDecision decision;
-	SessauthStatus status;
 
 	if (token == NULL)
 	{
@@ -56,23 +56,30 @@ endpoints_decide(Worker *worker, struct evhttp_request *request, int64_t arrived
 	(void) sessauth_decide(gate->node, token, len, arrived, &decision);
 	if (decision.code == SESSAUTH_CANNOT_TELL && decision.why == SESSAUTH_WHY_KEYS_PENDING && may_wait && park(worker, request, arrived))
 		return false;
-	switch (decision.code)
+	if (decision.code == SESSAUTH_CANNOT_TELL && decision.why == SESSAUTH_WHY_LEASE && ask(worker, request, arrived, token, len, &decision))
+		return false;
+	endpoints_answer(worker, request, arrived, &decision);
+	return true;
+}
+
+void
+endpoints_answer(Worker *worker, struct evhttp_request *request, int64_t arrived, const SessauthDecision *decision)
+{
+	Gate	   *gate = worker->gate;
+
+	switch (decision->code)
 	{
 		case SESSAUTH_ACTIVE:
-			accept_request(gate, request, &decision);
+			accept_request(gate, request, decision);
 			break;
 		case SESSAUTH_CANNOT_TELL:
-			sessauth_status(gate->node, &status);
-			cannot_tell(gate, request, decision.why == SESSAUTH_WHY_LEASE ? status.reason :
-						decision.why == SESSAUTH_WHY_INTERNAL ? "out of memory" :
-						"the token's key is unknown and the keys cannot be refreshed now");
+			explain(gate, request, decision->why);
 			break;
 		default:
-			refuse(gate, request, "invalid_token", sessauth_code_name(decision.code));
+			refuse(gate, request, "invalid_token", sessauth_code_name(decision->code));
 			break;
 	}
-	metrics_count(&worker->metrics, decision.code, decision.source, sessauth_now() - arrived);
-	return true;
+	metrics_count(&worker->metrics, decision->code, decision->source, sessauth_now() - arrived);
 }
 
 static void
@@ -107,9 +114,32 @@ refuse(Gate *gate, struct evhttp_request *request, const char *error, const char
 }
 
 static void
+explain(Gate *gate, struct evhttp_request *request, SessauthWhy why)
+{
+	SessauthStatus status;
+	char		text[sizeof(status.reason) + 64];
+
+	switch (why)
+	{
+		case SESSAUTH_WHY_LEASE:
+		case SESSAUTH_WHY_UNANSWERED:
+			sessauth_status(gate->node, &status);
+			snprintf(text, sizeof(text), "%s%s", status.reason, why == SESSAUTH_WHY_UNANSWERED ? "; nobody else could tell either" : "");
+			cannot_tell(gate, request, text);
+			break;
+		case SESSAUTH_WHY_INTERNAL:
+			cannot_tell(gate, request, "out of memory");
+			break;
+		default:
+			cannot_tell(gate, request, "the token's key is unknown and the keys cannot be refreshed now");
+			break;
+	}
+}
+
+static void
 cannot_tell(Gate *gate, struct evhttp_request *request, const char *why)
 {
-	char		body[300];
+	char		body[400];
 
 	snprintf(body, sizeof(body), "cannot tell: %s\n", why);
 	reply_header(request, "Retry-After", "1");

@@ -8,6 +8,7 @@
  * connections.c	who is connected, and who takes too long
  * endpoints.c	what a request to each path is answered
  * parked.c		requests that wait for keys
+ * asked.c		requests whose token others are asked about
  * credentials.c	where the token is in a request
  * reply.c		writing an answer
  * admin.c		the administrator's listener: metrics.c and sse.c
@@ -30,6 +31,7 @@
 #define HEADER_BYTES_MAX	(32 * 1024)
 #define BODY_BYTES_MAX		(64 * 1024)
 
+struct Asked;
 struct Parked;
 struct Sse;
 
@@ -43,13 +45,16 @@ typedef struct Worker
 	struct evhttp *http;
 	Acceptor   *acceptor;		/* NULL once it is stopping */
 	Connections *connections;
-	int			pipe[2];		/* written to by other threads: 'r' keys were refreshed, 'q' stop */
+	int			pipe[2];		/* written to by other threads: 'r' keys were refreshed, 'a' answers have come, 'q' stop */
 	struct event *wake;
 	struct event *drain;
 	bool		draining;
 	int64_t		drain_until;
 	struct Parked *parked;
 	int			parked_count;
+	struct Asked *asked;		/* all of them */
+	pthread_mutex_t answers_lock;
+	struct Asked *answers;		/* guarded by that: those that have been answered */
 	Metrics		metrics;
 } Worker;
 
@@ -81,6 +86,15 @@ extern bool endpoints_decide(Worker *worker, struct evhttp_request *request, int
 /* parked.c */
 extern bool park(Worker *worker, struct evhttp_request *request, int64_t arrived);
 extern void unpark_all(Worker *worker, bool may_wait);
+
+/* Replies to a decision and counts it. */
+extern void endpoints_answer(Worker *worker, struct evhttp_request *request, int64_t arrived, const SessauthDecision *decision);
+
+/* asked.c */
+extern bool ask(Worker *worker, struct evhttp_request *request, int64_t arrived, const char *token, size_t len, SessauthDecision *decision);
+extern void asked_reply(Worker *worker);	/* to those that have been answered */
+extern void asked_abandon(Worker *worker);	/* the others: nobody will be there to reply */
+extern void asked_free(Worker *worker); /* after sessauth_close */
 
 /* reply.c; closes the connection when the gate is stopping */
 extern void reply(Gate *gate, struct evhttp_request *request, int status, const char *phrase, const char *body);

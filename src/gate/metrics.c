@@ -14,7 +14,7 @@
 static const int64_t bounds_us[METRICS_BUCKETS] = {
 	10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 100000, 500000, 2500000
 };
-static const char *const sources[METRICS_SOURCES] = {"token", "local", "cache"};
+static const char *const sources[METRICS_SOURCES] = {"token", "local", "cache", "redis", "postgres"};
 static const char *const refused[METRICS_REFUSED] = {"no_token", "two_tokens"};
 
 static void count_latency(Metrics *metrics, int64_t us);
@@ -59,7 +59,7 @@ metrics_write(Gate *gate, struct evbuffer *out)
 		evbuffer_add_printf(out, PREFIX "gate_requests_total{decision=\"%s\",source=\"request\"} %llu\n", refused[i],
 							(unsigned long long) get(&sum.refused[i]));
 
-	head(out, "gate_request_duration_seconds", "histogram", "From a request's arrival to its answer, waiting for keys included.");
+	head(out, "gate_request_duration_seconds", "histogram", "From a request's arrival to its answer, waiting for keys and for who is asked included.");
 	for (int i = 0; i <= METRICS_BUCKETS; i++)
 	{
 		count += get(&sum.buckets[i]);
@@ -85,6 +85,10 @@ metrics_write(Gate *gate, struct evbuffer *out)
 	value(out, "node_key_refreshes_total", "counter", "Times that the keys were read.", (double) status.key_refreshes);
 	value(out, "node_cache_hits_total", "counter", "Tokens that had been verified before.", (double) status.cache_hits);
 	value(out, "node_cache_misses_total", "counter", "Tokens that had not.", (double) status.cache_misses);
+	value(out, "node_asked_postgres_total", "counter", "Questions to PostgreSQL about tokens that the node could not decide alone.", (double) status.asked_postgres);
+	value(out, "node_ask_failures_total", "counter", "Questions to PostgreSQL to which no answer came.", (double) status.ask_failures);
+	value(out, "node_asks_refused_total", "counter", "Questions that were not asked: too many were waiting, or PostgreSQL was left alone.", (double) status.asks_refused);
+	value(out, "node_ask_breaker_open", "gauge", "1 while PostgreSQL is left alone after failures in a row.", status.ask_breaker_open);
 	value(out, "node_cached_tokens", "gauge", "Verified tokens in memory.", (double) status.cached_tokens);
 }
 

@@ -12,7 +12,7 @@
 #include "node/sessauth.h"
 
 #define METRICS_CODES	(SESSAUTH_CANNOT_TELL + 1)
-#define METRICS_SOURCES	(SESSAUTH_SOURCE_CACHE + 1)
+#define METRICS_SOURCES	(SESSAUTH_SOURCE_POSTGRES + 1)
 #define METRICS_BUCKETS	14
 
 /* Requests that got no further than looking for a token. */

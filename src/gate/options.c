@@ -20,7 +20,7 @@
 typedef enum Target
 {
 	LISTEN, ADMIN_LISTEN, REDIS, REDIS_PASSWORD_FILE, PG, MAX_STALENESS, NODE, ISSUER, AUDIENCE, LEEWAY, JWKS, LINK_KEY_FILE,
-	COOKIE, THREADS, MAX_CONNECTIONS, IDLE_TIMEOUT, MAX_REVOCATIONS, MAX_CACHED_TOKENS
+	COOKIE, THREADS, MAX_CONNECTIONS, IDLE_TIMEOUT, MAX_REVOCATIONS, MAX_CACHED_TOKENS, ASK_CONNECTIONS, ASK_TIMEOUT
 } Target;
 
 static const struct
@@ -47,6 +47,8 @@ static const struct
 	{"--idle-timeout", IDLE_TIMEOUT, "how long a connection may be idle, and a request or its answer on their way (30s)"},
 	{"--max-revocations", MAX_REVOCATIONS, "in memory; beyond it the node cannot tell (4000000)"},
 	{"--max-cached-tokens", MAX_CACHED_TOKENS, "verified tokens to remember, 0 or at least 256 (65536)"},
+	{"--ask-connections", ASK_CONNECTIONS, "to --pg, for tokens that the node cannot decide alone; 0: it is never asked (4)"},
+	{"--ask-timeout", ASK_TIMEOUT, "how long such a question may take (2s)"},
 };
 
 #define FLAG_COUNT (sizeof(flags) / sizeof(flags[0]))
@@ -181,6 +183,13 @@ set(GateOptions *out, size_t i, const char *value)
 				return false;
 			out->node.max_cached_tokens = (size_t) number;
 			return true;
+		case ASK_CONNECTIONS:
+			if (!parse_number(value, 0, 64, &number))
+				return false;
+			out->node.ask_connections = (int) number;
+			return true;
+		case ASK_TIMEOUT:
+			return parse_duration_ms(value, &out->node.ask_timeout_ms);
 		case REDIS:
 			out->node.redis_url = value;
 			return true;

@@ -37,7 +37,7 @@ worker_start(Gate *gate)
 
 	if (worker == NULL)
 		return NULL;
-	*worker = (Worker) {.gate = gate, .pipe = {-1, -1}};
+	*worker = (Worker) {.gate = gate, .pipe = {-1, -1}, .answers_lock = PTHREAD_MUTEX_INITIALIZER};
 	if (!prepare(worker))
 	{
 		fprintf(stderr, "sessauth-gate: out of memory or descriptors\n");
@@ -114,6 +114,7 @@ run(void *arg)
 
 	event_base_dispatch(worker->base);
 	unpark_all(worker, false);
+	asked_abandon(worker);
 	atomic_fetch_sub(&worker->gate->running, 1);
 	return NULL;
 }
@@ -124,10 +125,16 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 	Worker	   *worker = arg;
 	struct timeval tv = {0, DRAIN_LOOK_MS * 1000};
 	char		bytes[64];
+	ssize_t		n;
+	bool		only_answers = true;
 
 	(void) what;
-	while (read(fd, bytes, sizeof(bytes)) > 0)
-		;
+	while ((n = read(fd, bytes, sizeof(bytes))) > 0)
+		for (ssize_t i = 0; i < n; i++)
+			only_answers = only_answers && bytes[i] == 'a';
+	asked_reply(worker);
+	if (only_answers)
+		return;
 	unpark_all(worker, true);
 	if (!atomic_load(&worker->gate->stopping) || worker->draining)
 		return;
@@ -157,6 +164,7 @@ on_drain(evutil_socket_t fd, short what, void *arg)
 static void
 discard(Worker *worker)
 {
+	asked_free(worker);
 	acceptor_free(worker->acceptor);
 	if (worker->http)
 		evhttp_free(worker->http);

@@ -144,16 +144,22 @@ claims_of(const SessauthNode *node, const SaToken *token, Claims *out)
 SessauthCode
 decide_claims(SessauthNode *node, const Claims *claims, SessauthDecision *out)
 {
-	strcpy(out->tid, claims->tid);
-	strcpy(out->uid, claims->uid);
-	strcpy(out->sid, claims->sid);
-	out->epoch = claims->epoch;
-	out->expires_at = claims->exp;
+	decide_describe(claims, out);
 	out->why = SESSAUTH_WHY_NONE;
 	out->code = judge(node, claims);
 	if (out->code == SESSAUTH_CANNOT_TELL)
 		out->why = SESSAUTH_WHY_LEASE;
 	return out->code;
+}
+
+void
+decide_describe(const Claims *claims, SessauthDecision *out)
+{
+	strcpy(out->tid, claims->tid);
+	strcpy(out->uid, claims->uid);
+	strcpy(out->sid, claims->sid);
+	out->epoch = claims->epoch;
+	out->expires_at = claims->exp;
 }
 
 static SessauthCode

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "node/ask.h"
 #include "node/postgres.h"
 
 #ifndef SESSAUTH_VERSION
@@ -54,7 +55,7 @@ sessauth_open(const SessauthOptions *options)
 	if (why == NULL)
 	{
 		lease_init(&node->lease, node->max_staleness);
-		if (!follower_start(node) || !keys_start(node) || !upkeep_start(node))
+		if (!ask_start(node) || !follower_start(node) || !keys_start(node) || !upkeep_start(node))
 			why = "could not start a thread";
 	}
 	if (why && why != node->error)
@@ -74,9 +75,11 @@ sessauth_close(SessauthNode *node)
 {
 	if (node == NULL)
 		return;
+	ask_stop(node);
 	keys_stop(node);
 	follower_stop(node);
 	upkeep_stop(node);
+	ask_free(node);
 	memory_free(&node->memory);
 	seen_free(&node->seen);
 	watches_free(&node->watches);
@@ -157,6 +160,7 @@ sessauth_status(SessauthNode *node, SessauthStatus *out)
 	out->cache_hits = seen.hits;
 	out->cache_misses = seen.misses;
 	out->watches = (int64_t) watches_count(&node->watches);
+	ask_status(node, out);
 
 	pthread_rwlock_rdlock(&node->lock);
 	now = clock_now();
@@ -311,6 +315,10 @@ check_options(SessauthNode *node, const SessauthOptions *options)
 		return "issuer and audience are needed";
 	if (options->max_revocations < 1)
 		return "max_revocations must be positive";
+	if (options->ask_connections < 0 || options->ask_connections > ASK_CONNECTIONS_MAX)
+		return "ask_connections must be from 0 to 64";
+	if (options->ask_timeout_ms < 100 || options->ask_timeout_ms > 60000)
+		return "ask_timeout must be from 100 ms to 1 min";
 	return NULL;
 }
 
@@ -328,6 +336,8 @@ copy_options(SessauthNode *node, const SessauthOptions *options)
 	node->audience = copy(options->audience, &ok);
 	node->max_staleness = options->max_staleness_ms * 1000;
 	node->leeway = options->leeway_s;
+	node->ask_connections = options->ask_connections;
+	node->ask_timeout = options->ask_timeout_ms * 1000;
 	node->log = options->log;
 	node->log_arg = options->log_arg;
 	node->keys_refreshed = options->keys_refreshed;

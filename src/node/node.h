@@ -12,6 +12,9 @@
  * stream.c		reading the stream, in the follower's thread
  * redis_link.c	one connection to Redis inside an event loop; redis_socket.c its bytes, redis_reader.c its replies
  * keyed.c		digests that only this node can make
+ * ask.c		tokens that others are asked about
+ * ask_postgres.c	asking PostgreSQL; its own threads
+ * breaker.c	when PostgreSQL is left alone
  * seen.c		verified tokens
  * watch.c		long connections that wait for the end of their session
  * news.c		what was revoked, told to watches and to the program
@@ -45,6 +48,7 @@ typedef struct SharedKeys
 
 typedef struct Follower Follower;	/* follower.h */
 typedef struct Upkeep Upkeep;	/* upkeep.c */
+typedef struct Asker Asker;		/* ask.h */
 
 /* What the follower does in Redis. */
 typedef enum RedisTask
@@ -69,6 +73,8 @@ struct SessauthNode
 	char	   *audience;
 	int64_t		max_staleness;	/* us */
 	int64_t		leeway;			/* s */
+	int			ask_connections;
+	int64_t		ask_timeout;	/* us */
 	void		(*log) (void *arg, SessauthLevel level, const char *message);
 	void	   *log_arg;
 	void		(*keys_refreshed) (void *arg);
@@ -112,12 +118,14 @@ struct SessauthNode
 	int			keys_wake[2];	/* a pipe: written to interrupt waiting for PostgreSQL */
 	Follower   *follower;
 	Upkeep	   *upkeep;
+	Asker	   *asker;			/* NULL: nobody can be asked */
 };
 
 /* decide.c: sessauth_decide in two steps; *claims is filled when the token's members of *out are. */
 extern SessauthCode decide_token(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out,
 								 Claims *claims);
 extern SessauthCode decide_claims(SessauthNode *node, const Claims *claims, SessauthDecision *out);
+extern void decide_describe(const Claims *claims, SessauthDecision *out);	/* the token's members */
 
 /* keys.c */
 extern bool keys_start(SessauthNode *node);

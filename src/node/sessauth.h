@@ -53,7 +53,8 @@ typedef enum SessauthWhy
 	SESSAUTH_WHY_LEASE,			/* not synced yet, or the lease is over: sessauth_ready says more */
 	SESSAUTH_WHY_KEYS_PENDING,	/* unknown kid, a refresh of the keys is on its way: decide again after keys_refreshed */
 	SESSAUTH_WHY_KEYS_FAILED,	/* unknown kid, and the keys could not be refreshed */
-	SESSAUTH_WHY_INTERNAL		/* out of memory, or OpenSSL does not work */
+	SESSAUTH_WHY_INTERNAL,		/* out of memory, or OpenSSL does not work */
+	SESSAUTH_WHY_UNANSWERED		/* as SESSAUTH_WHY_LEASE, and whoever was asked could not tell either, or not in time */
 } SessauthWhy;
 
 /* What a decision was made from. */
@@ -61,13 +62,15 @@ typedef enum SessauthSource
 {
 	SESSAUTH_SOURCE_TOKEN,		/* the token alone: it is malformed, forged, of an unknown key or a wrong issuer */
 	SESSAUTH_SOURCE_LOCAL,		/* signature checked now, then the node's memory */
-	SESSAUTH_SOURCE_CACHE		/* signature checked before, then the node's memory */
+	SESSAUTH_SOURCE_CACHE,		/* signature checked before, then the node's memory */
+	SESSAUTH_SOURCE_REDIS,		/* asked there: authentic keys of the session, its user and its tenant */
+	SESSAUTH_SOURCE_POSTGRES	/* asked there: sessauth.verify() on the primary */
 } SessauthSource;
 
 /*
  * The answer to one token. The members about the token are filled when its
- * signature was good and it is this issuer's: for active, revoked, expired, not_yet_valid
- * and for SESSAUTH_WHY_LEASE; else they are empty.
+ * signature was good and it is this issuer's: for active, revoked, expired, not_yet_valid,
+ * SESSAUTH_WHY_LEASE and SESSAUTH_WHY_UNANSWERED; else they are empty.
  */
 typedef struct SessauthDecision
 {
@@ -136,6 +139,10 @@ typedef struct SessauthOptions
 	size_t		max_revocations;	/* that the memory may hold; beyond it the node cannot tell */
 	size_t		max_cached_tokens;	/* verified tokens to remember, about 400 bytes each; 0: none, else 256 at least */
 
+	/* What sessauth_ask may do. */
+	int			ask_connections;	/* to PostgreSQL at a time, each with its own thread; 0: it is never asked; at most 64 */
+	int64_t		ask_timeout_ms; /* for one question, 100 to 60000 */
+
 	/* One line without newline and without secrets; from any thread, must be quick. */
 	void		(*log) (void *arg, SessauthLevel level, const char *message);
 	void	   *log_arg;
@@ -158,7 +165,8 @@ typedef struct SessauthOptions
 #define SESSAUTH_OPTIONS_INIT \
 	{ \
 		.size = sizeof(SessauthOptions), .max_staleness_ms = 5000, \
-		.issuer = "sessauth", .audience = "sessauth", .max_revocations = 4000000, .max_cached_tokens = 65536 \
+		.issuer = "sessauth", .audience = "sessauth", .max_revocations = 4000000, .max_cached_tokens = 65536, \
+		.ask_connections = 4, .ask_timeout_ms = 2000 \
 	}
 
 typedef struct SessauthStatus
@@ -180,6 +188,10 @@ typedef struct SessauthStatus
 	int64_t		cache_hits;
 	int64_t		cache_misses;
 	int64_t		watches;
+	int64_t		asked_postgres; /* questions that went there */
+	int64_t		ask_failures;	/* of these, to which no answer came */
+	int64_t		asks_refused;	/* not asked: too many were waiting, or PostgreSQL is being left alone */
+	bool		ask_breaker_open;	/* PostgreSQL has failed a few times in a row and is being left alone for a while */
 } SessauthStatus;
 
 /*
@@ -192,7 +204,10 @@ SESSAUTH_API SessauthNode *sessauth_open(const SessauthOptions *options);
 /* One English line, or NULL when the node was opened. Lives as long as the node. */
 SESSAUTH_API const char *sessauth_error(const SessauthNode *node);
 
-/* Gives the lease back, tells the mirror that the node is gone (for at most half a second) and frees everything. NULL is fine. */
+/*
+ * Gives the lease back, tells the mirror that the node is gone (for at most half a second) and frees everything. Questions under
+ * way are answered with SESSAUTH_CANNOT_TELL before it returns. NULL is fine.
+ */
 SESSAUTH_API void sessauth_close(SessauthNode *node);
 
 /* The clock that sessauth_decide's arrived is taken from: microseconds of CLOCK_BOOTTIME. */
@@ -205,6 +220,29 @@ SESSAUTH_API int64_t sessauth_now(void);
  */
 SESSAUTH_API SessauthCode sessauth_decide(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 										  SessauthDecision *out);
+
+/*
+ * Decides as sessauth_decide does; and when that cannot tell for want of a lease (SESSAUTH_WHY_LEASE), asks PostgreSQL,
+ * without blocking. Only tokens with a good signature get that far. Tokens that are equal share a question.
+ *
+ * False: *out is the decision, and answered will not be called. True: *out says nothing, and answered will be called exactly once, by a
+ * thread of the library, possibly before this function has returned, at the latest about ask_timeout_ms from now, or from within
+ * sessauth_close. The decision is its to read until it returns. It must be quick and must not call back into the library: pass the
+ * decision on to your own loop. The token is copied; arg stays yours.
+ *
+ * An answer of "active" was true at some moment after the call, and is given only within max_staleness of that moment. When nobody can be asked, or
+ * nobody can tell, the code is SESSAUTH_CANNOT_TELL, with SESSAUTH_WHY_LEASE or SESSAUTH_WHY_UNANSWERED. After a few failures
+ * in a row PostgreSQL is left alone for a while, up to eight seconds, and such questions are answered at once.
+ */
+SESSAUTH_API bool sessauth_ask(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out,
+							   void (*answered) (void *arg, const SessauthDecision *decision), void *arg);
+
+/*
+ * The same for a thread that may wait: blocks for about ask_timeout_ms at most. out is always filled; its code is returned. Not
+ * to be called by callbacks of the library.
+ */
+SESSAUTH_API SessauthCode sessauth_decide_wait(SessauthNode *node, const char *token, size_t len, int64_t arrived,
+											   SessauthDecision *out);
 
 typedef struct SessauthWatch SessauthWatch;
 

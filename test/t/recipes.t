@@ -20,7 +20,7 @@ value($dba, 'SELECT sessauth.create_tenant(?)', $_) for 'acme', 'globex';
 value($dba, 'SELECT sessauth.add_mirror(?, ?)', 'main', $redis->url);
 my $run    = private_dir();
 my $socket = "$run/gate.sock";
-my $gate = start_gate($ledger, $redis, arguments => [ '--listen', "127.0.0.1:0,unix:$socket", '--admin-listen', '127.0.0.1:0' ])->wait_ready;
+my $gate = start_gate($ledger, $redis, arguments => [ '--listen', "127.0.0.1:0,unix:$socket", '--admin-listen', '127.0.0.1:0', '--ask-connections', 0 ])->wait_ready;
 my %forged = map { ("X-Sessauth-$_" => 'forged', "X_Sessauth_$_" => 'forged', "x-sessauth-\L$_" => 'forged') } qw(Tenant User Session Epoch);
 
 subtest 'nginx' => sub {

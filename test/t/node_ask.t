@@ -1,0 +1,196 @@
+# node_ask.t
+#		What a node does when it cannot decide alone: it asks PostgreSQL, says what
+#		that says, leaves a server alone that does not answer, and never guesses.
+
+use strict;
+use warnings;
+
+use IO::Socket::INET;
+use Sessauth;
+use Test::More;
+
+my $ledger = new_ledger('main', config => "track_functions = all\n");
+my $redis  = Sessauth::Redis->start_server;
+my $dba    = $ledger->dbh;
+my $app    = $ledger->dbh('app');
+value($dba, 'SELECT sessauth.create_signing_key()');
+value($dba, 'SELECT sessauth.create_tenant(?)', 'acme');
+value($dba, 'SELECT sessauth.add_mirror(?, ?)', 'main', $redis->url);
+
+my %token = map { $_ => login($_) } qw(alice bob carol dave);
+my $admin = '--admin-listen';
+my $gate  = start_gate($ledger, $redis, max_staleness => '1s', arguments => [ $admin, '127.0.0.1:0' ])->wait_ready;
+my $alone = start_gate($ledger, $redis, max_staleness => '1s', arguments => [ $admin, '127.0.0.1:0', '--ask-connections', 0 ])->wait_ready;
+is($gate->auth($token{alice}), 200, 'a node that is sure says yes');
+is(metric($gate, 'sessauth_node_asked_postgres_total'), 0, 'and has asked nobody');
+
+subtest 'without a worker, PostgreSQL is asked' => sub {
+	signal_worker('STOP');
+	my %said;
+	poll_until('the lease to be over', sub { $said{ $gate->auth($token{alice}) }++; asked('active') > 0 });
+	ok(!$said{401}, 'a live session is never refused');
+	is($gate->auth($token{alice}), 200, 'its token is accepted');
+	is($gate->get('/auth', $token{alice})->{headers}{'x-sessauth-user'}, 'alice', 'with who it is');
+	value($app, 'SELECT sessauth.revoke_user(?, ?)', 'acme', 'bob');
+	is($gate->auth($token{bob}), 401, 'a user that has just been revoked is refused');
+	like($gate->get('/auth', $token{bob})->{headers}{'www-authenticate'}, qr/revoked/, 'and told why');
+	cmp_ok(asked('revoked'), '>=', 2, 'because PostgreSQL said so');
+	is($gate->get('/readyz')->{status}, 503, 'the node is not ready meanwhile');
+	poll_until('the other lease to be over', sub { $alone->auth($token{alice}) == 503 });
+	isnt($alone->auth($token{bob}), 200, 'a node that may not ask says yes to nobody');
+	like($alone->get('/auth', $token{alice})->{content}, qr/^cannot tell: the lease is over/, 'and why');
+	is(metric($alone, 'sessauth_node_asked_postgres_total'), 0, 'it has not asked');
+};
+
+subtest 'what is no token of ours loads nobody' => sub {
+	my $before = metric($gate, 'sessauth_node_asked_postgres_total');
+	my ($head, $body, $signature) = split /\./, $token{alice};
+	(my $other = $signature) =~ tr/A-Za-z/B-ZAb-za/;
+	is($gate->auth("$head.$body.$other"), 401, 'a forged one');
+	is($gate->auth("$head.$body"), 401, 'half of one');
+	is($gate->auth('x' x 9000), 401, 'a huge one');
+	is($gate->auth($token{alice}), 200, 'and then a real one');
+	is(metric($gate, 'sessauth_node_asked_postgres_total'), $before + 1, 'only that is asked about');
+	poll_until('the server to have counted', sub { calls_of_verify() >= $before + 1 });
+	is(calls_of_verify(), $before + 1, 'and PostgreSQL has heard of no more');
+};
+
+subtest 'many requests with the same token share questions' => sub {
+	my $before  = metric($gate, 'sessauth_node_asked_postgres_total');
+	my $blocker = $ledger->dbh;
+	$blocker->begin_work;
+	$blocker->do('LOCK TABLE sessauth.session IN ACCESS EXCLUSIVE MODE');
+	my @clients = map { request($gate, $token{alice}) } 1 .. 40;
+	my $gone    = request($gate, $token{carol});
+	poll_until('questions to be under way', sub { metric($gate, 'sessauth_node_asked_postgres_total') >= $before + 4 });
+	close $gone;
+	$blocker->commit;
+	my %status;
+	for my $socket (@clients)
+	{
+		sysread($socket, my $answer, 4096);
+		$status{ $answer =~ m{^HTTP/1.1 (\d+)} ? $1 : 'none' }++;
+	}
+	is_deeply(\%status, { 200 => 40 }, 'all of them are answered');
+	cmp_ok(metric($gate, 'sessauth_node_asked_postgres_total') - $before, '<', 20, 'by a few questions');
+	is($gate->auth($token{carol}), 200, 'a client that went away meanwhile has harmed nobody');
+};
+
+subtest 'PostgreSQL that refuses to say' => sub {
+	value($dba, 'SELECT sessauth.revoke_access(?, ?)', 'gate', 'node');
+	poll_until('nobody to be able to tell', sub { $gate->auth($token{alice}) == 503 });
+	like($gate->get('/auth', $token{alice})->{content}, qr/^cannot tell: the lease is over/, 'the client is told why');
+	poll_until('the breaker to open', sub { $gate->auth($token{alice}); metric($gate, 'sessauth_node_ask_breaker_open') });
+	like($gate->log_contents, qr/questions about tokens: PostgreSQL: ERROR:.*permission/, 'so is the administrator');
+	value($dba, 'SELECT sessauth.grant_access(?, ?)', 'gate', 'node');
+	poll_until('it to be asked again', sub { $gate->auth($token{alice}) == 200 });
+	pass('it recovers');
+};
+
+subtest 'PostgreSQL that is gone' => sub {
+	$redis->pause;
+	signal_worker('CONT');
+	$_->disconnect for $dba, $app;
+	$ledger->stop('immediate');
+	is($gate->auth($token{alice}), 503, 'a live token cannot be told');
+	my $refused = metric($gate, 'sessauth_node_asks_refused_total');
+	my %said;
+	poll_until('the breaker to open', sub { $said{ $gate->auth($token{$_}) }++ for keys %token; metric($gate, 'sessauth_node_ask_breaker_open') });
+	poll_until('questions to be refused at once', sub { $said{ $gate->auth($token{$_}) }++ for keys %token; metric($gate, 'sessauth_node_asks_refused_total') > $refused + 10 });
+	is_deeply([ keys %said ], [503], 'nobody is let in, nobody is logged out');
+	cmp_ok(metric($gate, 'sessauth_node_ask_failures_total'), '>=', 3, 'failures are counted');
+	$ledger->start;
+	$dba = $ledger->dbh;
+	$app = $ledger->dbh('app');
+	my $before = asked('active');
+	poll_until('it to be asked again', sub { $gate->auth($token{alice}) == 200 });
+	cmp_ok(asked('active'), '>', $before, 'by PostgreSQL, because Redis is still away');
+	is(metric($gate, 'sessauth_node_ask_breaker_open'), 0, 'the breaker has closed');
+	is($gate->auth($token{bob}), 401, 'who was revoked is refused');
+	like($gate->log_contents, qr/PostgreSQL answers questions about tokens again/, 'the log says so');
+	$redis->continue;
+	poll_until('the node to be sure again', sub { $gate->is_ready && $alone->is_ready });
+	is($alone->auth($token{alice}), 200, 'and everybody goes on');
+};
+
+subtest 'more revocations than a node may remember' => sub {
+	my $small = start_gate($ledger, $redis, max_staleness => '1s', arguments => [ $admin, '127.0.0.1:0', '--max-revocations', 20 ])->wait_ready;
+	is($small->auth($token{dave}), 200, 'a small node is sure');
+	value($app, 'SELECT sessauth.revoke_user(?, ?)', 'acme', "nobody$_") for 1 .. 40;
+	value($app, 'SELECT sessauth.revoke_user(?, ?)', 'acme', 'dave');
+	my %said;
+	poll_until('it to be unsure', sub { $said{ $small->auth($token{alice}) }++; asked('active', $small) > 0 });
+	ok(!$said{401}, 'a live session is never refused');
+	is($small->auth($token{dave}), 401, 'a user whose revocation it could not keep is refused');
+	is($small->auth($token{alice}), 200, 'the others are let in');
+	like($small->get('/readyz')->{content}, qr/memory for revocations is full/, 'it is not ready, and says why');
+	is($small->stop, 0, 'it ends cleanly');
+};
+
+subtest 'stopping with questions under way' => sub {
+	signal_worker('STOP');
+	poll_until('the lease to be over', sub { asked('active', $gate) && !$gate->is_ready });
+	my $blocker = $ledger->dbh;
+	$blocker->begin_work;
+	$blocker->do('LOCK TABLE sessauth.session IN ACCESS EXCLUSIVE MODE');
+	my $before  = metric($gate, 'sessauth_node_asked_postgres_total');
+	my @clients = map { request($gate, $token{$_}) } qw(alice carol) x 10;
+	poll_until('questions to be under way', sub { metric($gate, 'sessauth_node_asked_postgres_total') > $before });
+	kill 'TERM', $gate->pid;
+	my %status;
+	for my $socket (@clients)
+	{
+		my $answer = '';
+		1 while sysread($socket, $answer, 4096, length $answer);
+		$status{ $answer =~ m{^HTTP/1.1 (\d+)} ? $1 : 'none' }++;
+	}
+	is_deeply(\%status, { 503 => 20 }, 'clients are told that nobody can tell');
+	poll_until('it to end', sub { defined $gate->ended });
+	is($gate->ended, 0, 'and it ends cleanly');
+	$blocker->rollback;
+	signal_worker('CONT');
+};
+
+my @logs = map { slurp_file($_) } glob Sessauth::Process::log_dir() . '/*';
+for my $name (sort keys %token)
+{
+	my ($signature) = $token{$name} =~ /([^.]+)$/;
+	is(scalar(grep { index($_, $signature) >= 0 } @logs, slurp_file($ledger->logfile)), 0, "no log has the token of $name");
+}
+
+done_testing();
+
+# ---- helpers ----
+
+sub login { return row($app, 'SELECT * FROM sessauth.issue_session(?, ?)', 'acme', $_[0])->{access_token}; }
+
+sub signal_worker
+{
+	my ($signal) = @_;
+	my $pid = value($dba, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'sessauth worker' AND datname = 'postgres'});
+	kill $signal, $pid or die "kill: $!";
+	return;
+}
+
+sub calls_of_verify { return value($dba, q{SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE schemaname = 'sessauth' AND funcname = 'verify'}); }
+
+# A request on its way.
+sub request
+{
+	my ($gate, $token) = @_;
+	my $socket = IO::Socket::INET->new(PeerAddr => $gate->url =~ s{^http://}{}r) or die "connect: $!";
+	$socket->autoflush;
+	print $socket "GET /auth HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $token\r\n\r\n";
+	return $socket;
+}
+
+sub metric
+{
+	my ($gate, $name) = @_;
+	my ($url)   = $gate->log_contents =~ m{administration listening on (http://127\.0\.0\.1:\d+)} or die $gate->log_contents;
+	my ($value) = HTTP::Tiny->new->get("$url/metrics")->{content} =~ /^\Q$name\E (\S+)$/m;
+	return $value // 0;
+}
+
+# How many requests PostgreSQL has decided so.
+sub asked { my ($decision, $of) = @_; return metric($of // $gate, qq{sessauth_gate_requests_total{decision="$decision",source="postgres"}}); }
