@@ -185,12 +185,15 @@ main(int argc, char **argv)
 	while (fgets(line, sizeof(line), stdin))
 	{
 		SessauthStatus status;
+		bool		all_kept = true;
 
 		keep_watches();
 		sessauth_status(node, &status);
 		for (int i = 0; i < token_count; i++)
+			all_kept = all_kept && tokens[i].kept != NULL;
+		for (int i = 0; i < token_count; i++)
 			printf("%s/%d ", sessauth_code_name(atomic_load(&tokens[i].code)), atomic_load(&tokens[i].told));
-		printf("kept=%d heard=%ld cached=%d\n", tokens[token_count - 1].kept != NULL, atomic_load(&heard), status.cache_hits > 0);
+		printf("kept=%d heard=%ld cached=%d\n", all_kept, atomic_load(&heard), status.cache_hits > 0);
 		fflush(stdout);
 	}
 	atomic_store(&stop, true);
