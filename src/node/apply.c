@@ -3,7 +3,7 @@
  *		What the transports bring, put into what the node knows. See apply.h.
  *
  * Two locks. apply_lock makes the transports take turns, so that everybody hears the news in the order in which the node came to know
- * them; nobody who decides ever waits for it. Under it, lock is held for the change alone, and not while the news are told:
+ * them; nobody who decides ever waits for it. Under it, known_lock is held for the change alone, and not while the news are told:
  * whoever watches a token after that finds the revocation in the memory.
  */
 #include "node/apply.h"
@@ -94,7 +94,7 @@ static void
 begin(SessauthNode *node)
 {
 	pthread_mutex_lock(&node->apply_lock);
-	pthread_rwlock_wrlock(&node->lock);
+	many_readers_write(&node->known_lock);
 }
 
 /* Tells what is new; horizon is the lease's of before. */
@@ -104,7 +104,7 @@ end(SessauthNode *node, int64_t horizon, const SaEntry *entries, const bool *new
 	int64_t		moved = node->lease.horizon;
 	bool		told = false;
 
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_write(&node->known_lock);
 	for (int i = 0; i < count; i++)
 	{
 		if (news[i])

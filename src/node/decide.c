@@ -171,7 +171,7 @@ judge(SessauthNode *node, const Claims *claims)
 	LedgerClock ledger;
 	int64_t		now;
 
-	pthread_rwlock_rdlock(&node->lock);
+	many_readers_read(&node->known_lock);
 	revoked = memory_epoch(&node->memory, &claims->session) != 0 ||
 		memory_epoch(&node->memory, &claims->user) > claims->epoch ||
 		memory_epoch(&node->memory, &claims->tenant) > claims->tepoch ||
@@ -179,7 +179,7 @@ judge(SessauthNode *node, const Claims *claims)
 	end = node->lease.end;
 	horizon = node->lease.horizon;
 	ledger = node->ledger_clock;
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_read(&node->known_lock);
 
 	now = clock_now();
 	if (revoked)

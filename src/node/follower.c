@@ -132,11 +132,11 @@ follower_state(Follower *follower, RedisTask task, const char *format,...)
 	if (follower->stopping || strcmp(node->redis_state[task], text) == 0)
 		return;
 
-	pthread_rwlock_wrlock(&node->lock);
+	many_readers_write(&node->known_lock);
 	snprintf(before, sizeof(before), "%s", node_redis_state(node));
 	memcpy(node->redis_state[task], text, sizeof(text));
 	snprintf(after, sizeof(after), "%s", node_redis_state(node));
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_write(&node->known_lock);
 	if (strcmp(before, after) == 0)
 		return;
 	if (after[0] == '\0')
@@ -253,9 +253,9 @@ on_up(void *arg, RedisLink *link)
 	Follower   *follower = arg;
 
 	follower->up_at[link == follower->reader ? 0 : 1] = clock_now();
-	pthread_rwlock_wrlock(&follower->node->lock);
+	many_readers_write(&follower->node->known_lock);
 	follower->node->connects++;
-	pthread_rwlock_unlock(&follower->node->lock);
+	many_readers_end_write(&follower->node->known_lock);
 	if (link == follower->reader)
 		stream_connected(follower);
 	else
@@ -307,10 +307,10 @@ follower_ask(Follower *follower)
 
 	if (follower->stopping || !redis_link_is_up(follower->control))
 		return;
-	pthread_rwlock_rdlock(&node->lock);
+	many_readers_read(&node->known_lock);
 	state = node->lease.state;
 	t0 = node->lease.t0;
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_read(&node->known_lock);
 	if (state == LEASE_NONCE_NONE || now - t0 >= node->max_staleness)
 		new_nonce(follower, now);
 	else if (state == LEASE_NONCE_OUTSTANDING)
@@ -331,9 +331,9 @@ new_nonce(Follower *follower, int64_t now)
 	if (!sa_random(bytes, sizeof(bytes)))
 		return;
 	sa_hex_encode(bytes, sizeof(bytes), nonce);
-	pthread_rwlock_wrlock(&node->lock);
+	many_readers_write(&node->known_lock);
 	lease_ask(&node->lease, nonce, now);
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_write(&node->known_lock);
 	follower->got_at = now;
 	write_nonce(follower);
 }
@@ -346,10 +346,10 @@ write_nonce(Follower *follower)
 	char		line[SA_LINE_SIZE];
 	size_t		len;
 
-	pthread_rwlock_rdlock(&node->lock);
+	many_readers_read(&node->known_lock);
 	memcpy(nonce.nonce, node->lease.nonce, sizeof(nonce.nonce));
 	lease_position(&node->lease, nonce.g, &nonce.n);
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_read(&node->known_lock);
 	len = sa_nonce_write(follower->key, follower->nodes_key, node->id, &nonce, line);
 	if (len > 0 &&
 		redis_link_command(follower->control, nonce_written, REPLY_TIMEOUT_MS, 4,

@@ -26,19 +26,15 @@ static char *copy(const char *text, bool *ok);
 SessauthNode *
 sessauth_open(const SessauthOptions *options)
 {
-	SessauthNode *node = calloc(1, sizeof(*node));
+	SessauthNode *node = aligned_alloc(_Alignof(SessauthNode), sizeof(*node));	/* its locks have cache lines of their own */
 	pthread_condattr_t attr;
-	pthread_rwlockattr_t lock_attr;
 	const char *why;
 
 	if (node == NULL)
 		return NULL;
+	memset(node, 0, sizeof(*node));
 
-	/* However many threads decide all the time, who brings news gets a turn. */
-	pthread_rwlockattr_init(&lock_attr);
-	pthread_rwlockattr_setkind_np(&lock_attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	pthread_rwlock_init(&node->lock, &lock_attr);
-	pthread_rwlockattr_destroy(&lock_attr);
+	many_readers_init(&node->known_lock);
 	pthread_mutex_init(&node->apply_lock, NULL);
 	pthread_mutex_init(&node->keys_lock, NULL);
 	pthread_condattr_init(&attr);
@@ -87,7 +83,7 @@ sessauth_close(SessauthNode *node)
 	pthread_cond_destroy(&node->keys_wanted);
 	pthread_mutex_destroy(&node->keys_lock);
 	pthread_mutex_destroy(&node->apply_lock);
-	pthread_rwlock_destroy(&node->lock);
+	many_readers_destroy(&node->known_lock);
 	free(node->redis_url);
 	free(node->redis_password_file);
 	free(node->pg_conninfo);
@@ -162,7 +158,7 @@ sessauth_status(SessauthNode *node, SessauthStatus *out)
 	out->watches = (int64_t) watches_count(&node->watches);
 	ask_status(node, out);
 
-	pthread_rwlock_rdlock(&node->lock);
+	many_readers_read(&node->known_lock);
 	now = clock_now();
 	left = node->lease.end - now;
 	memcpy(out->node, node->id, sizeof(out->node) < sizeof(node->id) ? sizeof(out->node) : sizeof(node->id));
@@ -179,7 +175,7 @@ sessauth_status(SessauthNode *node, SessauthStatus *out)
 		snprintf(out->reason, sizeof(out->reason), "no keys yet%s%s", keys_error[0] ? ": " : "", keys_error);
 	else if (left <= 0)
 		node_lease_problem(node, now, out->reason, sizeof(out->reason));
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_read(&node->known_lock);
 }
 
 char *

@@ -11,6 +11,7 @@
  * follower.c	connections to Redis, nonces and answers; its own thread
  * stream.c		reading the stream, in the follower's thread
  * redis_link.c	one connection to Redis inside an event loop; redis_socket.c its bytes, redis_reader.c its replies
+ * many_readers.c	the lock between requests and transports
  * keyed.c		digests that only this node can make
  * ask.c		tokens that others are asked about
  * ask_postgres.c	asking PostgreSQL; its own threads
@@ -31,6 +32,7 @@
 #include "core/wire.h"
 #include "node/clock.h"
 #include "node/lease.h"
+#include "node/many_readers.h"
 #include "node/memory.h"
 #include "node/seen.h"
 #include "node/sessauth.h"
@@ -84,9 +86,9 @@ struct SessauthNode
 	char		error[256];
 	bool		opened;
 
-	/* what is known of the ledger: guarded by lock; deciders read, transports write by way of apply.h */
-	pthread_mutex_t apply_lock; /* taken before lock */
-	pthread_rwlock_t lock;
+	/* what is known of the ledger: guarded by known_lock; deciders read, transports write by way of apply.h */
+	pthread_mutex_t apply_lock; /* taken before known_lock */
+	ManyReaders known_lock;
 	Lease		lease;
 	LedgerClock ledger_clock;
 	Memory		memory;
@@ -143,26 +145,26 @@ extern void follower_link_key_arrived(SessauthNode *node);	/* from another threa
 extern bool upkeep_start(SessauthNode *node);
 extern void upkeep_stop(SessauthNode *node);
 
-/* news.c; with apply_lock, without lock */
+/* news.c; with apply_lock, without known_lock */
 extern void news_revoked(SessauthNode *node, const SaEntry *entry);
 extern void news_missed(SessauthNode *node, int64_t before, int64_t horizon);	/* the lease's horizon has moved (us) */
 
 /* node.c */
 extern void node_log(SessauthNode *node, SessauthLevel level, const char *format,...) __attribute__((format(printf, 3, 4)));
 
-/* Why the node is not following Redis; empty when it is. With the lock held. */
+/* Why the node is not following Redis; empty when it is. With known_lock held. */
 extern const char *node_redis_state(const SessauthNode *node);
 
 /* Replaces what is no printable ASCII: text of other servers ends up in a log line or a reply. */
 extern void node_clean(char *text);
 
-/* Why there is no fresh lease, in words. Call with the lock held. */
+/* Why there is no fresh lease, in words. Call with known_lock held. */
 extern void node_lease_problem(const SessauthNode *node, int64_t now, char *out, size_t size);
 
 /* Starts a thread in which no signal is delivered: they belong to the program, and SIGPIPE would end it. */
 extern bool node_start_thread(pthread_t *thread, void *(*run) (void *), void *arg);
 
-/* The ledger's time in us, at least; 0 when unknown. Call with the lock held. */
+/* The ledger's time in us, at least; 0 when unknown. Call with known_lock held. */
 static inline int64_t
 node_ledger_time(const SessauthNode *node, int64_t now)
 {
@@ -176,7 +178,7 @@ node_ledger_time(const SessauthNode *node, int64_t now)
 
 /*
  * What may be forgotten: revocations whose "until" is at or before this (unix
- * ms). Later by the leeway than their tokens' expiry, because until then those are accepted. Call with the lock held.
+ * ms). Later by the leeway than their tokens' expiry, because until then those are accepted. Call with known_lock held.
  */
 static inline int64_t
 node_forgets_before(const SessauthNode *node, int64_t now)

@@ -152,10 +152,10 @@ waits_for_numbers(const Follower *follower, int64_t *since)
 	int64_t		hi;
 	bool		waits;
 
-	pthread_rwlock_rdlock(&follower->node->lock);
+	many_readers_read(&follower->node->known_lock);
 	waits = lease_waits(&follower->node->lease, &lo, &hi);
 	*since = follower->node->lease.answered;
-	pthread_rwlock_unlock(&follower->node->lock);
+	many_readers_end_read(&follower->node->known_lock);
 	return waits;
 }
 
@@ -171,9 +171,9 @@ rescan(Follower *follower, int64_t now)
 	follower->rescan_wait = follower->rescan_wait == 0 ? RESCAN_FIRST_US :
 		follower->rescan_wait * 2 > RESCAN_MAX_US ? RESCAN_MAX_US : follower->rescan_wait * 2;
 	follower->rescan_not_before = now + follower->rescan_wait;
-	pthread_rwlock_wrlock(&node->lock);
+	many_readers_write(&node->known_lock);
 	node->rescans++;
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_write(&node->known_lock);
 	return true;
 }
 
@@ -258,9 +258,9 @@ apply_batch(Follower *follower, int count, int64_t refused, int64_t now)
 
 	if (refused > 0)
 	{
-		pthread_rwlock_wrlock(&node->lock);
+		many_readers_write(&node->known_lock);
 		node->refused_entries += refused;
-		pthread_rwlock_unlock(&node->lock);
+		many_readers_end_write(&node->known_lock);
 	}
 	if (apply_entries(node, follower->batch, count, now, &fit))
 		follower->rescan_wait = 0;

@@ -104,11 +104,11 @@ tell_freshness(Upkeep *upkeep)
 	bool		fresh;
 	char		why[256] = "the lease is over";
 
-	pthread_rwlock_rdlock(&node->lock);
+	many_readers_read(&node->known_lock);
 	fresh = node->lease.end > clock_now();
 	if (node_redis_state(node)[0] == '\0')	/* else it was said when it began */
 		node_lease_problem(node, clock_now(), why, sizeof(why));
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_read(&node->known_lock);
 	if (fresh == upkeep->was_fresh)
 		return;
 	upkeep->was_fresh = fresh;
@@ -124,8 +124,8 @@ prune(SessauthNode *node)
 	int64_t		forgets_before;
 
 	apply_prune(node);
-	pthread_rwlock_rdlock(&node->lock);
+	many_readers_read(&node->known_lock);
 	forgets_before = node_forgets_before(node, clock_now());
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_read(&node->known_lock);
 	seen_prune(&node->seen, atomic_load(&node->keys_serial), forgets_before / 1000);
 }

@@ -57,7 +57,7 @@ fresh_node(int64_t leeway)
 	memory_free(&node.memory);
 	seen_free(&node.seen);
 	memset(&node, 0, sizeof(node));
-	pthread_rwlock_init(&node.lock, NULL);
+	many_readers_init(&node.known_lock);
 	pthread_mutex_init(&node.keys_lock, NULL);
 	node.keys = &keys;
 	node.issuer = node.audience = "sessauth";
