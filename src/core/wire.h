@@ -52,6 +52,24 @@ extern bool sa_session_mac(const unsigned char link[SA_KEY_LEN], const char *key
 						   int64_t epoch, int64_t tepoch, int64_t exp, const char *state, int64_t version,
 						   char out[SA_MAC_TEXT_LEN + 1]);
 
+typedef struct SaSessionValue
+{
+	char		uid[SA_USER_ID_MAX + 1];
+	int64_t		epoch;
+	int64_t		tepoch;
+	int64_t		exp;			/* unix s */
+	int64_t		version;
+	bool		live;			/* "active"; else "revoked" */
+} SaSessionValue;
+
+/*
+ * Read a key's value from its fields (names and values alternating, any order). False unless these are exactly the fields of
+ * doc/protocol.md, section 2, in canonical form, with the right MAC; *out may be changed all the same.
+ */
+extern bool sa_epoch_read(const unsigned char link[SA_KEY_LEN], const char *key, const SaField *args, size_t nargs, int64_t *epoch);
+extern bool sa_session_read(const unsigned char link[SA_KEY_LEN], const char *key, const SaField *args, size_t nargs,
+							SaSessionValue *out);
+
 /* --- stream --- */
 
 typedef enum SaKind

@@ -85,7 +85,8 @@ metrics_write(Gate *gate, struct evbuffer *out)
 	value(out, "node_key_refreshes_total", "counter", "Times that the keys were read.", (double) status.key_refreshes);
 	value(out, "node_cache_hits_total", "counter", "Tokens that had been verified before.", (double) status.cache_hits);
 	value(out, "node_cache_misses_total", "counter", "Tokens that had not.", (double) status.cache_misses);
-	value(out, "node_asked_postgres_total", "counter", "Questions to PostgreSQL about tokens that the node could not decide alone.", (double) status.asked_postgres);
+	value(out, "node_asked_redis_total", "counter", "Questions to Redis about tokens that the node could not decide alone.", (double) status.asked_redis);
+	value(out, "node_asked_postgres_total", "counter", "Questions to PostgreSQL about tokens that neither the node nor Redis could decide.", (double) status.asked_postgres);
 	value(out, "node_ask_failures_total", "counter", "Questions to PostgreSQL to which no answer came.", (double) status.ask_failures);
 	value(out, "node_asks_refused_total", "counter", "Questions that were not asked: too many were waiting, or PostgreSQL was left alone.", (double) status.asks_refused);
 	value(out, "node_ask_breaker_open", "gauge", "1 while PostgreSQL is left alone after failures in a row.", status.ask_breaker_open);

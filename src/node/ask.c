@@ -15,9 +15,12 @@
 #include <string.h>
 
 static bool wait_for_answer(SessauthNode *node, const char *token, size_t len, int64_t arrived, const Claims *claims, Waiter *waiter);
+static bool postgres_may_be_asked(const Asker *asker, int64_t now);
+static void join(Question *into, Question *from);
 static Question *find(const QuestionQueue *queue, const char *token, size_t len);
 static Question *new_question(SessauthNode *node, const char *token, size_t len, const Claims *claims, int64_t now);
 static void append(QuestionQueue *queue, Question *question);
+static void free_question(Question *question);
 
 /* A thread that waits in sessauth_decide_wait. */
 typedef struct Blocked
@@ -36,8 +39,6 @@ ask_start(SessauthNode *node)
 	Asker	   *asker;
 	pthread_condattr_t attr;
 
-	if (node->pg_conninfo == NULL || node->ask_connections == 0)
-		return true;
 	asker = calloc(1, sizeof(*asker));
 	if (asker == NULL)
 		return false;
@@ -47,7 +48,7 @@ ask_start(SessauthNode *node)
 	pthread_cond_init(&asker->wanted, &attr);
 	pthread_condattr_destroy(&attr);
 	node->asker = asker;
-	return ask_postgres_start(node);
+	return node->pg_conninfo == NULL || ask_postgres_start(node);
 }
 
 void
@@ -72,7 +73,7 @@ ask_free(SessauthNode *node)
 
 	if (asker == NULL)
 		return;
-	while ((question = ask_next(&asker->postgres)) != NULL)
+	while ((question = ask_next(&asker->redis)) != NULL || (question = ask_next(&asker->postgres)) != NULL)
 		ask_answer(node, question, SESSAUTH_CANNOT_TELL, SESSAUTH_SOURCE_POSTGRES, 0);
 	pthread_cond_destroy(&asker->wanted);
 	pthread_mutex_destroy(&asker->lock);
@@ -88,6 +89,7 @@ ask_status(SessauthNode *node, SessauthStatus *out)
 	if (asker == NULL)
 		return;
 	pthread_mutex_lock(&asker->lock);
+	out->asked_redis = asker->asked_redis;
 	out->asked_postgres = asker->asked_postgres;
 	out->ask_failures = asker->failures;
 	out->asks_refused = asker->refused;
@@ -103,7 +105,7 @@ sessauth_ask(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 	Waiter	   *waiter;
 
 	(void) decide_token(node, token, len, arrived, out, &claims);
-	if (out->code != SESSAUTH_CANNOT_TELL || out->why != SESSAUTH_WHY_LEASE || node->asker == NULL)
+	if (out->code != SESSAUTH_CANNOT_TELL || out->why != SESSAUTH_WHY_LEASE)
 		return false;
 	waiter = malloc(sizeof(*waiter));
 	if (waiter == NULL)
@@ -151,20 +153,20 @@ wait_for_answer(SessauthNode *node, const char *token, size_t len, int64_t arriv
 {
 	Asker	   *asker = node->asker;
 	int64_t		now = clock_now();
-	Question   *question;
+	bool		of_redis = node_is_answered(node, now);
+	QuestionQueue *queue = of_redis ? &asker->redis : &asker->postgres;
+	Question   *question = NULL;
+	bool		is_new = false;
 
 	pthread_mutex_lock(&asker->lock);
-	question = find(&asker->postgres, token, len);
-	if (asker->stopping || asker->waiters == ASK_WAITERS_MAX || !breaker_would(&asker->breaker, now))
-		question = NULL;
-	else if (question == NULL && asker->postgres.count < ASK_QUESTIONS_MAX)
+	if (!asker->stopping && asker->waiters < ASK_WAITERS_MAX && (of_redis || postgres_may_be_asked(asker, now)))
 	{
-		question = new_question(node, token, len, claims, now);
-		if (question)
-		{
-			append(&asker->postgres, question);
-			pthread_cond_signal(&asker->wanted);
-		}
+		question = find(queue, token, len);
+		is_new = question == NULL && queue->count < ASK_QUESTIONS_MAX;
+		if (is_new)
+			question = new_question(node, token, len, claims, now);
+		if (is_new && question)
+			append(queue, question);
 	}
 	if (question)
 	{
@@ -176,8 +178,82 @@ wait_for_answer(SessauthNode *node, const char *token, size_t len, int64_t arriv
 	}
 	else
 		asker->refused++;
+	if (is_new && question && !of_redis)
+		pthread_cond_signal(&asker->wanted);
 	pthread_mutex_unlock(&asker->lock);
+	if (is_new && question && of_redis)
+		follower_question_waits(node);
 	return question != NULL;
+}
+
+static bool
+postgres_may_be_asked(const Asker *asker, int64_t now)
+{
+	return asker->thread_count > 0 && breaker_would(&asker->breaker, now);
+}
+
+Question *
+ask_take_for_redis(SessauthNode *node)
+{
+	Asker	   *asker = node->asker;
+	Question   *question;
+
+	pthread_mutex_lock(&asker->lock);
+	question = ask_next(&asker->redis);
+	pthread_mutex_unlock(&asker->lock);
+	return question;
+}
+
+void
+ask_count_redis(SessauthNode *node)
+{
+	pthread_mutex_lock(&node->asker->lock);
+	node->asker->asked_redis++;
+	pthread_mutex_unlock(&node->asker->lock);
+}
+
+void
+ask_postgres_instead(SessauthNode *node, Question *question)
+{
+	Asker	   *asker = node->asker;
+	int64_t		now = clock_now();
+	Question   *same = NULL;
+	bool		queued = false;
+
+	pthread_mutex_lock(&asker->lock);
+	if (!asker->stopping && now < question->deadline && postgres_may_be_asked(asker, now))
+	{
+		same = find(&asker->postgres, question->token, question->len);
+		if (same)
+			join(same, question);
+		else if (asker->postgres.count < ASK_QUESTIONS_MAX)
+		{
+			append(&asker->postgres, question);
+			queued = true;
+			pthread_cond_signal(&asker->wanted);
+		}
+	}
+	if (same == NULL && !queued)
+		asker->refused++;
+	pthread_mutex_unlock(&asker->lock);
+	if (same)
+		free_question(question);
+	else if (!queued)
+		ask_answer(node, question, SESSAUTH_CANNOT_TELL, SESSAUTH_SOURCE_REDIS, 0);
+}
+
+/* Everybody who waits for one question now waits for the other. */
+static void
+join(Question *into, Question *from)
+{
+	Waiter	  **last = &into->waiters;
+
+	while (*last)
+		last = &(*last)->next;
+	*last = from->waiters;
+	from->waiters = NULL;
+	if (from->arrived > into->arrived)
+		into->arrived = from->arrived;
 }
 
 static Question *
@@ -261,9 +337,15 @@ ask_answer(SessauthNode *node, Question *question, SessauthCode verdict, Sessaut
 		free(waiter);
 		count++;
 	}
-	sa_wipe(question->token, question->len);
-	free(question);
+	free_question(question);
 	pthread_mutex_lock(&asker->lock);
 	asker->waiters -= count;
 	pthread_mutex_unlock(&asker->lock);
+}
+
+static void
+free_question(Question *question)
+{
+	sa_wipe(question->token, question->len);
+	free(question);
 }

@@ -1,6 +1,6 @@
 /*
  * ask.h
- *		What ask.c (questions) and ask_postgres.c (asking PostgreSQL) share.
+ *		What ask.c (questions), ask_redis.c and ask_postgres.c (asking) share.
  */
 #ifndef SESSAUTH_NODE_ASK_H
 #define SESSAUTH_NODE_ASK_H
@@ -44,8 +44,10 @@ struct Asker
 	pthread_cond_t wanted;		/* by the threads: there is a question, or they shall end */
 	bool		stopping;
 	int			waiters;
+	QuestionQueue redis;
 	QuestionQueue postgres;
 	Breaker		breaker;
+	int64_t		asked_redis;
 	int64_t		asked_postgres;
 	int64_t		failures;
 	int64_t		refused;
@@ -70,6 +72,11 @@ extern Question *ask_next(QuestionQueue *queue);
  * newest state at some time after "since" (clock_now's). Without the lock.
  */
 extern void ask_answer(SessauthNode *node, Question *question, SessauthCode verdict, SessauthSource source, int64_t since);
+
+/* For ask_redis.c: the next question, or NULL; and what Redis did not know, or nobody could ask it. */
+extern Question *ask_take_for_redis(SessauthNode *node);
+extern void ask_count_redis(SessauthNode *node);
+extern void ask_postgres_instead(SessauthNode *node, Question *question);
 
 /* ask_postgres.c */
 extern bool ask_postgres_start(SessauthNode *node);

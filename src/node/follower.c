@@ -64,7 +64,8 @@ follower_start(SessauthNode *node)
 	follower->tick = event_new(follower->base, -1, EV_PERSIST, on_tick, follower);
 	follower->wake = event_new(follower->base, follower->pipe[0], EV_READ | EV_PERSIST, on_wake, follower);
 	follower->goodbye = evtimer_new(follower->base, on_goodbye, follower);
-	if (!follower->reader || !follower->control || !follower->tick || !follower->wake || !follower->goodbye || !stream_init(follower))
+	if (!follower->reader || !follower->control || !follower->tick || !follower->wake || !follower->goodbye || !stream_init(follower) ||
+		!questions_init(follower))
 		return false;
 	if (event_add(follower->tick, &tv) != 0 || event_add(follower->wake, NULL) != 0)
 		return false;
@@ -85,6 +86,7 @@ follower_stop(SessauthNode *node)
 	redis_link_free(follower->reader);
 	redis_link_free(follower->control);
 	stream_free(follower);
+	questions_free(follower);
 	if (follower->tick)
 		event_free(follower->tick);
 	if (follower->wake)
@@ -113,6 +115,13 @@ follower_link_key_arrived(SessauthNode *node)
 {
 	/* A full pipe means that a wake-up is on its way anyhow. */
 	if (node->follower && write(node->follower->pipe[1], "k", 1) != 1)
+		return;
+}
+
+void
+follower_question_waits(SessauthNode *node)
+{
+	if (node->follower && write(node->follower->pipe[1], "a", 1) != 1)
 		return;
 }
 
@@ -166,6 +175,8 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 	{
 		if (bytes[i] == 'k')
 			load_key(follower);
+		else if (bytes[i] == 'a')
+			questions_send(follower);
 		else if (!follower->stopping)
 			say_goodbye(follower);
 	}
@@ -245,6 +256,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	}
 	stream_read(follower, now);
 	follower_ask(follower);
+	questions_tick(follower, now);
 }
 
 static void
@@ -287,7 +299,10 @@ on_down(void *arg, RedisLink *link, const char *why)
 	if (i == 0)
 		follower->reading = false;
 	else
+	{
 		follower->getting = false;
+		questions_lost(follower);
+	}
 	follower_state(follower, i == 0 ? REDIS_READ : REDIS_ASK, "%s", why);
 	if (follower->stopping && i == 1)
 		event_base_loopbreak(follower->base);

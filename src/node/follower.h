@@ -13,6 +13,8 @@
 
 #define REPLY_TIMEOUT_MS	2000
 
+typedef struct RedisQuestions RedisQuestions;
+
 struct Follower
 {
 	SessauthNode *node;
@@ -50,6 +52,8 @@ struct Follower
 	int64_t		got_at;
 	int64_t		written_at;
 
+	RedisQuestions *questions;	/* ask_redis.c */
+
 	/* connecting; index 0: reader, 1: control */
 	int64_t		retry_at[2];	/* 0: not now */
 	int64_t		up_at[2];
@@ -67,5 +71,12 @@ extern bool stream_init(Follower *follower);
 extern void stream_free(Follower *follower);
 extern void stream_connected(Follower *follower);
 extern void stream_read(Follower *follower, int64_t now);	/* reads on, unless it does already or should wait */
+
+/* ask_redis.c */
+extern bool questions_init(Follower *follower);
+extern void questions_free(Follower *follower);
+extern void questions_send(Follower *follower); /* those that wait */
+extern void questions_tick(Follower *follower, int64_t now);	/* gives up those that take too long */
+extern void questions_lost(Follower *follower); /* the connection with their replies has ended */
 
 #endif							/* SESSAUTH_NODE_FOLLOWER_H */

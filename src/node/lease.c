@@ -51,6 +51,7 @@ lease_answer(Lease *lease, const SaAnswer *answer, int64_t now)
 	lease->state = LEASE_NONCE_ANSWERED;
 	lease->answer = *answer;
 	lease->answered = now;
+	lease->answered_t0 = lease->t0;
 	return true;
 }
 
@@ -99,7 +100,7 @@ lease_position(const Lease *lease, char g[SA_UUID_SIZE], int64_t *n)
 void
 lease_drop(Lease *lease)
 {
-	lease->end = 0;
+	lease->end = lease->answered_t0 = 0;
 	lease->state = LEASE_NONCE_NONE;
 }
 

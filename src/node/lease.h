@@ -39,6 +39,7 @@ typedef struct Lease
 	int64_t		t0;				/* before the nonce was written for the first time */
 	SaAnswer	answer;			/* LEASE_NONCE_ANSWERED */
 	int64_t		answered;		/* when it was read */
+	int64_t		answered_t0;	/* t0 of the last nonce that was answered, whatever became of the lease; 0: none */
 
 	char		g[SA_UUID_SIZE];	/* generation of the last lease; empty before the first */
 	int64_t		complete;		/* everything of g up to here that matters is applied */

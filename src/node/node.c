@@ -243,6 +243,17 @@ node_redis_state(const SessauthNode *node)
 	return "";
 }
 
+bool
+node_is_answered(SessauthNode *node, int64_t now)
+{
+	int64_t		answered_t0;
+
+	pthread_rwlock_rdlock(&node->lock);
+	answered_t0 = node->lease.answered_t0;
+	pthread_rwlock_unlock(&node->lock);
+	return answered_t0 != 0 && now < answered_t0 + node->max_staleness;
+}
+
 void
 node_clean(char *text)
 {

@@ -14,6 +14,7 @@
  * many_readers.c	the lock between requests and transports
  * keyed.c		digests that only this node can make
  * ask.c		tokens that others are asked about
+ * ask_redis.c	asking Redis; in the follower's thread
  * ask_postgres.c	asking PostgreSQL; its own threads
  * breaker.c	when PostgreSQL is left alone
  * seen.c		verified tokens
@@ -140,6 +141,7 @@ extern void keys_release(SharedKeys *keys);
 extern bool follower_start(SessauthNode *node);
 extern void follower_stop(SessauthNode *node);
 extern void follower_link_key_arrived(SessauthNode *node);	/* from another thread */
+extern void follower_question_waits(SessauthNode *node);	/* likewise */
 
 /* upkeep.c */
 extern bool upkeep_start(SessauthNode *node);
@@ -154,6 +156,9 @@ extern void node_log(SessauthNode *node, SessauthLevel level, const char *format
 
 /* Why the node is not following Redis; empty when it is. With known_lock held. */
 extern const char *node_redis_state(const SessauthNode *node);
+
+/* Has the worker answered a nonce that is younger than max_staleness? Then it writes to that Redis. */
+extern bool node_is_answered(SessauthNode *node, int64_t now);
 
 /* Replaces what is no printable ASCII: text of other servers ends up in a log line or a reply. */
 extern void node_clean(char *text);

@@ -18,7 +18,7 @@
 #include "node/redis_socket.h"
 
 #define CONNECT_TIMEOUT_MS	2000
-#define WAITING_MAX			16		/* replies under way at once: the follower needs a handful */
+#define WAITING_MAX			64		/* replies under way at once: a handful of the follower's, and questions about tokens */
 
 struct RedisLink
 {

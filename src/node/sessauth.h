@@ -188,8 +188,9 @@ typedef struct SessauthStatus
 	int64_t		cache_hits;
 	int64_t		cache_misses;
 	int64_t		watches;
-	int64_t		asked_postgres; /* questions that went there */
-	int64_t		ask_failures;	/* of these, to which no answer came */
+	int64_t		asked_redis;	/* questions that went there */
+	int64_t		asked_postgres; /* likewise */
+	int64_t		ask_failures;	/* of these last ones, to which no answer came */
 	int64_t		asks_refused;	/* not asked: too many were waiting, or PostgreSQL is being left alone */
 	bool		ask_breaker_open;	/* PostgreSQL has failed a few times in a row and is being left alone for a while */
 } SessauthStatus;
@@ -222,8 +223,9 @@ SESSAUTH_API SessauthCode sessauth_decide(SessauthNode *node, const char *token,
 										  SessauthDecision *out);
 
 /*
- * Decides as sessauth_decide does; and when that cannot tell for want of a lease (SESSAUTH_WHY_LEASE), asks PostgreSQL,
- * without blocking. Only tokens with a good signature get that far. Tokens that are equal share a question.
+ * Decides as sessauth_decide does; and when that cannot tell for want of a lease (SESSAUTH_WHY_LEASE), asks others,
+ * without blocking: Redis, when the worker has answered this node there lately, whose authentic keys may refuse and not accept; then
+ * PostgreSQL. Only tokens with a good signature get that far. Tokens that are equal share a question.
  *
  * False: *out is the decision, and answered will not be called. True: *out says nothing, and answered will be called exactly once, by a
  * thread of the library, possibly before this function has returned, at the latest about ask_timeout_ms from now, or from within

@@ -8,11 +8,10 @@
 
 #include "worker/worker.h"
 
+#define FIELDS_MAX	14			/* names and values of a session's key */
+
 static bool read_name(const char *prefix, const char *name, size_t len, FoundKey *out);
 static bool decode(const char *text, size_t len, char *out, size_t size);
-static const redisReply *field(const redisReply *hash, const char *name);
-static bool number_field(const redisReply *hash, const char *name, int64 *out);
-static bool is_mac(const redisReply *value, const char *right);
 
 int
 found_names(const char *prefix, const redisReply *names, FoundKey *out)
@@ -106,13 +105,8 @@ decode(const char *text, size_t len, char *out, size_t size)
 void
 found_value(FoundKey *key, const redisReply *reply)
 {
-	const redisReply *mac;
-	const redisReply *uid;
-	const redisReply *state;
-	char		right[SA_MAC_TEXT_LEN + 1];
-	int64		epoch;
-	int64		tepoch;
-	int64		exp;
+	SaField		fields[FIELDS_MAX];
+	SaSessionValue session;
 
 	if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "WRONGTYPE", 9) == 0)
 	{
@@ -123,49 +117,28 @@ found_value(FoundKey *key, const redisReply *reply)
 	if (reply->type != REDIS_REPLY_ARRAY || reply->elements == 0)
 		return;
 	key->exists = true;
-	mac = field(reply, "m");
-	if (mac == NULL)
-		return;
-	key->maclen = Min(mac->len, sizeof(key->mac));
-	memcpy(key->mac, mac->str, key->maclen);
-	if (!number_field(reply, "epoch", &epoch))
+	for (size_t i = 0; i < reply->elements; i++)
+	{
+		const redisReply *element = reply->element[i];
+
+		if (element->type != REDIS_REPLY_STRING)
+			return;
+		if (i < FIELDS_MAX)
+			fields[i] = SA_FIELD(element->str, element->len);
+		if (i % 2 == 1 && strcmp(reply->element[i - 1]->str, "m") == 0)
+		{
+			key->maclen = Min(element->len, sizeof(key->mac));
+			memcpy(key->mac, element->str, key->maclen);
+		}
+	}
+	if (reply->elements > FIELDS_MAX)
 		return;
 	if (key->kind != KEY_ITEM_SESSION)
+		key->genuine = sa_epoch_read(mirror_link_key, key->name, fields, reply->elements, &key->epoch);
+	else if (sa_session_read(mirror_link_key, key->name, fields, reply->elements, &session))
 	{
-		key->epoch = epoch;
-		key->genuine = reply->elements == 4 && sa_epoch_mac(mirror_link_key, key->name, epoch, right) && is_mac(mac, right);
-		return;
+		key->genuine = true;
+		key->version = session.version;
+		key->live = session.live;
 	}
-	uid = field(reply, "uid");
-	state = field(reply, "state");
-	if (uid == NULL || state == NULL || strlen(state->str) != state->len || !number_field(reply, "tepoch", &tepoch) || !number_field(reply, "exp", &exp) ||
-		!number_field(reply, "v", &key->version))
-		return;
-	key->live = strcmp(state->str, "active") == 0;
-	key->genuine = reply->elements == 14 && sa_session_mac(mirror_link_key, key->name, uid->str, uid->len, epoch, tepoch, exp, state->str,
-														   key->version, right) && is_mac(mac, right);
-}
-
-static const redisReply *
-field(const redisReply *hash, const char *name)
-{
-	for (size_t i = 0; i + 1 < hash->elements; i += 2)
-		if (hash->element[i]->type == REDIS_REPLY_STRING && strcmp(hash->element[i]->str, name) == 0 &&
-			hash->element[i + 1]->type == REDIS_REPLY_STRING)
-			return hash->element[i + 1];
-	return NULL;
-}
-
-static bool
-number_field(const redisReply *hash, const char *name, int64 *out)
-{
-	const redisReply *value = field(hash, name);
-
-	return value != NULL && sa_number_parse(value->str, value->len, out);
-}
-
-static bool
-is_mac(const redisReply *value, const char *right)
-{
-	return value->len == SA_MAC_TEXT_LEN && sa_equal(value->str, right, SA_MAC_TEXT_LEN);
 }

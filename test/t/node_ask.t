@@ -116,6 +116,8 @@ subtest 'PostgreSQL that is gone' => sub {
 subtest 'more revocations than a node may remember' => sub {
 	my $small = start_gate($ledger, $redis, max_staleness => '1s', arguments => [ $admin, '127.0.0.1:0', '--max-revocations', 20 ])->wait_ready;
 	is($small->auth($token{dave}), 200, 'a small node is sure');
+	my $key    = 'user_epoch:{acme}:dave';
+	my $before = $redis->hash($key);
 	value($app, 'SELECT sessauth.revoke_user(?, ?)', 'acme', "nobody$_") for 1 .. 40;
 	value($app, 'SELECT sessauth.revoke_user(?, ?)', 'acme', 'dave');
 	my %said;
@@ -124,6 +126,43 @@ subtest 'more revocations than a node may remember' => sub {
 	is($small->auth($token{dave}), 401, 'a user whose revocation it could not keep is refused');
 	is($small->auth($token{alice}), 200, 'the others are let in');
 	like($small->get('/readyz')->{content}, qr/memory for revocations is full/, 'it is not ready, and says why');
+
+	my $by_redis = sub { metric($small, 'sessauth_gate_requests_total{decision="revoked",source="redis"}') };
+	poll_until('Redis to know', sub { die 'accepted' if $small->auth($token{dave}) != 401; $by_redis->() > 0 });
+	pass('Redis refuses, because its keys are authentic');
+	cmp_ok(metric($small, 'sessauth_node_asked_redis_total'), '>', 2, 'it was asked first');
+
+	my $revoked = $redis->hash($key);
+	my $redis_said = $by_redis->();
+	$redis->command('HSET', $key, %$before);
+	is($small->auth($token{dave}), 401, 'an older value does not let him in');
+	$redis->command('HSET', $key, epoch => $revoked->{epoch});
+	is($small->auth($token{dave}), 401, 'nor does one without its own MAC');
+	is($by_redis->(), $redis_said, 'neither says anything');
+
+	my %login = %{ row($app, 'SELECT * FROM sessauth.issue_session(?, ?)', 'acme', 'erin') };
+	my $session = "session:{acme}:$login{session_id}";
+	poll_until('her keys', sub { $redis->command('EXISTS', $session) });
+	my $accepted = asked('active', $small);
+	for my $forged (
+		[ 'a session that is revoked', sub { $redis->command('HSET', $session, state => 'revoked') } ],
+		[ 'a session with another one\'s value', sub { $redis->command('HSET', $session, %{ $redis->hash('user_epoch:{acme}:dave') }) } ],
+		[ 'an epoch that is higher', sub { $redis->command('HSET', 'user_epoch:{acme}:erin', epoch => 999_999) } ],
+		[ 'an epoch with another one\'s value', sub { $redis->command('HSET', 'user_epoch:{acme}:erin', %$revoked) } ],
+		[ 'a tenant\'s epoch without a MAC', sub { $redis->command('HDEL', 'tenant_epoch:{acme}', 'm') } ],
+		[ 'a key of another type', sub { $redis->command('DEL', $session); $redis->command('SET', $session, 'revoked') } ],
+		[ 'a key with a thousand fields', sub { $redis->command('DEL', $session); $redis->command('HSET', $session, map { ("f$_" => 'revoked') } 1 .. 1000) } ],
+		[ 'no key at all', sub { $redis->command('DEL', $session) } ])
+	{
+		my ($name, $forge) = @$forged;
+		$forge->();
+		is($small->auth($login{access_token}), 200, "$name refuses nobody");
+		is(asked('active', $small), ++$accepted, 'and PostgreSQL decides');
+	}
+
+	$redis->pause;
+	is($small->auth($login{access_token}), 200, 'when Redis hangs, PostgreSQL is asked soon');
+	$redis->continue;
 	is($small->stop, 0, 'it ends cleanly');
 };
 

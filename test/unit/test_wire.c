@@ -190,6 +190,52 @@ reads(const SaField *args, size_t nargs)
 
 /* Every change of every byte of names and values, every cut, every field missing, doubled, swapped. */
 static void
+test_key_values(void)
+{
+	const char *key = "session:{acme}:" SID;
+	char		m[SA_MAC_TEXT_LEN + 1];
+	char		em[SA_MAC_TEXT_LEN + 1];
+	SaSessionValue read;
+	int64_t		epoch;
+
+	(void) sa_session_mac(link_key, key, "alice", 5, 77, 78, 1700000300, "revoked", 2, m);
+	(void) sa_epoch_mac(link_key, "tenant_epoch:{acme}", 42, em);
+	{
+		SaField		session[] = {SA_FIELD_STR("uid"), SA_FIELD_STR("alice"), SA_FIELD_STR("epoch"), SA_FIELD_STR("77"), SA_FIELD_STR("tepoch"), SA_FIELD_STR("78"),
+			SA_FIELD_STR("exp"), SA_FIELD_STR("1700000300"), SA_FIELD_STR("v"), SA_FIELD_STR("2"), SA_FIELD_STR("state"), SA_FIELD_STR("revoked"),
+			SA_FIELD_STR("m"), SA_FIELD_STR(m), SA_FIELD_STR("x"), SA_FIELD_STR("y")};
+		SaField		tenant[] = {SA_FIELD_STR("m"), SA_FIELD_STR(em), SA_FIELD_STR("epoch"), SA_FIELD_STR("42")};
+
+		ok(sa_session_read(link_key, key, session, 14, &read) && strcmp(read.uid, "alice") == 0 && read.epoch == 77 && read.tepoch == 78 &&
+		   read.exp == 1700000300 && read.version == 2 && !read.live, "a session's value is read, in any order of fields");
+		ok(!sa_session_read(link_key, key, session, 16, &read), "not with a field more");
+		ok(!sa_session_read(link_key, key, session, 12, &read) && !sa_session_read(link_key, key, session, 13, &read) &&
+		   !sa_session_read(link_key, key, session, 0, &read), "nor with fewer");
+		ok(!sa_session_read(link_key, "session:{acme}:" G, session, 14, &read), "nor under another name");
+		session[11] = SA_FIELD_STR("active");
+		ok(!sa_session_read(link_key, key, session, 14, &read), "nor with another state");
+		session[11] = SA_FIELD_STR("");
+		ok(!sa_session_read(link_key, key, session, 14, &read), "or none");
+		session[11] = SA_FIELD_STR("revoked");
+		session[3] = SA_FIELD_STR("077");
+		ok(!sa_session_read(link_key, key, session, 14, &read), "nor with a number that is not canonical");
+		session[3] = SA_FIELD_STR("77");
+		session[2] = SA_FIELD_STR("tepoch");
+		ok(!sa_session_read(link_key, key, session, 14, &read), "nor with a field twice");
+
+		ok(sa_epoch_read(link_key, "tenant_epoch:{acme}", tenant, 4, &epoch) && epoch == 42, "an epoch's value is read");
+		ok(!sa_epoch_read(link_key, "tenant_epoch:{acm}", tenant, 4, &epoch), "not under another name");
+		tenant[3] = SA_FIELD_STR("43");
+		ok(!sa_epoch_read(link_key, "tenant_epoch:{acme}", tenant, 4, &epoch), "nor changed");
+		tenant[3] = SA_FIELD_STR("42");
+		em[0] ^= 1;
+		ok(!sa_epoch_read(link_key, "tenant_epoch:{acme}", tenant, 4, &epoch), "nor with another MAC");
+		tenant[1] = SA_FIELD("", 0);
+		ok(!sa_epoch_read(link_key, "tenant_epoch:{acme}", tenant, 4, &epoch), "nor without one");
+	}
+}
+
+static void
 test_hostile_entry(const char *name, const SaField *args, size_t nargs)
 {
 	SaField		bent[SA_ENTRY_ARGS + 2];
@@ -510,6 +556,7 @@ main(void)
 	for (int i = 0; i < SA_KEY_LEN; i++)
 		link_key[i] = (unsigned char) i;
 	test_names();
+	test_key_values();
 	test_names_differ();
 	test_numbers();
 	test_key_macs();
