@@ -26,7 +26,7 @@ deps_wanted() {
 	printf '%s\n' \
 		gcc libc6-dev make pkg-config \
 		"postgresql-$major" "postgresql-server-dev-$major" "postgresql-$major-pgtap" \
-		redis-server pgbouncer nginx \
+		redis-server pgbouncer nginx haproxy caddy \
 		libhiredis-dev libevent-dev libjansson-dev libssl-dev libpq-dev \
 		perl libipc-run-perl libdbd-pg-perl
 }
