@@ -248,9 +248,9 @@ node_is_answered(SessauthNode *node, int64_t now)
 {
 	int64_t		answered_t0;
 
-	pthread_rwlock_rdlock(&node->lock);
+	many_readers_read(&node->known_lock);
 	answered_t0 = node->lease.answered_t0;
-	pthread_rwlock_unlock(&node->lock);
+	many_readers_end_read(&node->known_lock);
 	return answered_t0 != 0 && now < answered_t0 + node->max_staleness;
 }
 
