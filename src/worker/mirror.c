@@ -113,9 +113,9 @@ mirrors_need_transaction(void)
 	return false;
 }
 
-/* When mirrors_advance must be called again although nothing has arrived. */
+/* When mirrors_advance must be called again although nothing has arrived; what waits for a transaction waits for next_round. */
 Instant
-mirrors_next_event(Instant now)
+mirrors_next_event(Instant now, Instant next_round)
 {
 	Instant		next = INSTANT_NEVER;
 
@@ -125,15 +125,15 @@ mirrors_next_event(Instant now)
 
 		if (mirror->exchange == EXCHANGE_NONE &&
 			(mirror->phase == MIRROR_CHECK || (mirror->phase == MIRROR_STREAMING && mirror->nonces_read)))
-			next = Min(next, now);
+			next = Min(next, next_round);
 		else if (mirror->phase == MIRROR_ADOPT && mirror->exchange == EXCHANGE_NONE)
-			next = Min(next, Max(mirror->adopt_retry_at, now));
+			next = Min(next, Max(mirror->adopt_retry_at, next_round));
 		else if (mirror->phase == MIRROR_DOWN && mirror_link_key != NULL)
 			next = Min(next, mirror->retry_at);
 		else if (mirror->exchange != EXCHANGE_NONE || mirror->link.state == LINK_CONNECTING)
 			next = Min(next, mirror->link.deadline);
 		else if (mirror->phase == MIRROR_STREAMING)
-			next = Min(next, mirrors_need_transaction() ? now : Min(mirror->next_beat, Max(reconcile_next(mirror), now)));
+			next = Min(next, mirrors_need_transaction() ? next_round : Min(mirror->next_beat, Max(reconcile_next(mirror), now)));
 	}
 	return next;
 }

@@ -128,7 +128,7 @@ sessauth_worker_main(Datum arg)
 		mirrors_show();
 		if (result == ROUND_DONE)
 			next = Min(woken ? earliest_round : INSTANT_NEVER, Min(upkeep_next_event(), receipts_next_event()));
-		woken |= wait_for_something(Min(Min(next, next_round), mirrors_next_event(now)));
+		woken |= wait_for_something(Min(Min(next, next_round), mirrors_next_event(now, result == ROUND_DONE ? now : next_round)));
 	}
 
 	if (result == ROUND_NO_EXTENSION)
@@ -256,7 +256,7 @@ run_round(void)
 	return result;
 }
 
-/* An error is logged, unless it is the same as last time, and becomes ROUND_FAILED. */
+/* An error is logged, unless it is the same as last time, and becomes ROUND_FAILED, or ROUND_LOCKED after lock_timeout. */
 static RoundResult
 guarded(RoundResult (*step) (void), const char *what)
 {
@@ -271,8 +271,8 @@ guarded(RoundResult (*step) (void), const char *what)
 	}
 	PG_CATCH();
 	{
+		result = geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE ? ROUND_LOCKED : ROUND_FAILED;
 		worker_tx_failed(what, told);
-		result = ROUND_FAILED;
 	}
 	PG_END_TRY();
 	return result;

@@ -183,7 +183,7 @@ extern int	mirror_count;
 extern void mirrors_advance(Instant now);	/* connects, reads, writes, handles what arrived */
 extern void mirrors_send(Instant now);	/* begins the exchanges that the transaction has queued */
 extern void mirrors_discard(void);	/* the transaction failed: forgets what it has queued */
-extern Instant mirrors_next_event(Instant now);
+extern Instant mirrors_next_event(Instant now, Instant next_round);
 extern bool mirrors_need_transaction(void);
 extern void mirrors_show(void); /* status into shared memory */
 extern void mirrors_close(void);

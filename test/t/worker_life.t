@@ -32,6 +32,14 @@ sub arrives
 	return;
 }
 
+# Of a process, 100 a second.
+sub cpu_ticks
+{
+	my ($pid) = @_;
+	my @fields = split ' ', slurp_file("/proc/$pid/stat") =~ s/^.*\) //r;
+	return $fields[11] + $fields[12];
+}
+
 sub does
 {
 	my ($statement, $what) = @_;
@@ -58,6 +66,29 @@ my $quiet = poll_until('a stretch of beats without WAL', sub {
 	return $lsn eq value($dba, 'SELECT pg_current_wal_insert_lsn()');
 });
 ok($quiet, 'an idle worker beats without writing WAL, and holds no snapshot between beats');
+
+# ---- nothing to be done for a while ----
+
+# What only a round can send must not keep the worker busy until there may be one.
+$dba->do(q{UPDATE pg_extension SET extversion = '0.0' WHERE extname = 'sessauth'});
+wait_log($ledger, qr/worker waits: its library and its SQL are of different versions/);
+my $ticks = cpu_ticks(worker_pid());
+my $since = now_ms();
+poll_until('some time to pass', sub { now_ms() > $since + 1000 });
+my $share = 10 * (cpu_ticks(worker_pid()) - $ticks) / (now_ms() - $since);
+cmp_ok($share, '<', 0.2, 'a worker that waits uses no processor');
+$dba->do(q{UPDATE pg_extension SET extversion = ? WHERE extname = 'sessauth'}, undef, value($dba, 'SELECT sessauth.library_version()'));
+arrives('and goes on');
+
+{
+	my $holder = $ledger->dbh;
+	$holder->begin_work;
+	$holder->do('LOCK TABLE sessauth.revocation_log');
+	wait_log($ledger, qr/the worker could not look at the ledger, and will try again: canceling statement due to lock timeout/);
+	$holder->rollback;
+	$holder->disconnect;
+	arrives('a worker that could not get a lock goes on when it can');
+}
 
 # ---- killed, cancelled, reloaded ----
 
