@@ -2,9 +2,9 @@
  * key.c
  *		Signing keys: generate, store, sign and verify. JWKs are in key_jwk.c.
  *
- * The OpenSSL key is made once, when the SaKey is; signing and verifying only
- * set up a context around it, because decoding costs many times a signature
- * in OpenSSL 3. Contexts are never kept: a key is shared by threads.
+ * The OpenSSL key is made once, when the SaKey is, because decoding costs many times a signature
+ * in OpenSSL 3; signing sets up a context around it. Contexts for verifying are kept: a key is shared by threads,
+ * so each takes one out of the key for as long as it uses it.
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -38,6 +38,8 @@ static size_t ecdsa_der_from_raw(const unsigned char raw[EC_COORDINATE_LEN * 2],
 static size_t der_integer(const unsigned char *number, unsigned char *der);
 static int	check_digest(const SaKey *key, const void *msg, size_t len, const unsigned char *sig, size_t siglen);
 static int	check_message(const SaKey *key, const void *msg, size_t len, const unsigned char *sig, size_t siglen);
+static EVP_PKEY_CTX *take_context(const SaKey *key);
+static void give_back(const SaKey *key, EVP_PKEY_CTX *ctx);
 static bool queue_says_trouble(void);
 
 const char *
@@ -178,6 +180,8 @@ sa_key_free(SaKey *key)
 {
 	if (key == NULL)
 		return;
+	for (int i = 0; i < SA_KEY_IDLE_MAX; i++)
+		EVP_PKEY_CTX_free(atomic_load(&key->idle[i]));
 	EVP_MD_free(key->md);
 	EVP_PKEY_free(key->pkey);	/* wipes the private part */
 	free(key);
@@ -319,16 +323,49 @@ check_digest(const SaKey *key, const void *msg, size_t len, const unsigned char 
 
 	if (EVP_Digest(msg, len, digest, NULL, key->md, NULL) != 1)
 		return -1;
+	ctx = take_context(key);
+	if (ctx == NULL)
+		return -1;
+	if (EVP_PKEY_verify(ctx, sig, siglen, digest, sizeof(digest)) == 1)
+		result = 1;
+	else if (!queue_says_trouble())
+		result = 0;
+	if (result >= 0)
+		give_back(key, ctx);
+	else
+		EVP_PKEY_CTX_free(ctx);
+	return result;
+}
+
+/* One that is idle, or a new one: which of them does not matter. NULL when OpenSSL fails. */
+static EVP_PKEY_CTX *
+take_context(const SaKey *key)
+{
+	EVP_PKEY_CTX *ctx = NULL;
+
+	for (int i = 0; i < SA_KEY_IDLE_MAX && ctx == NULL; i++)
+	{
+		if (atomic_load_explicit(&key->idle[i], memory_order_relaxed) != NULL)
+			ctx = atomic_exchange(&((SaKey *) key)->idle[i], NULL);
+	}
+	if (ctx != NULL)
+		return ctx;
 	ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key->pkey, NULL);
 	if (ctx != NULL && EVP_PKEY_verify_init(ctx) == 1 && EVP_PKEY_CTX_set_signature_md(ctx, key->md) == 1)
+		return ctx;
+	EVP_PKEY_CTX_free(ctx);
+	return NULL;
+}
+
+static void
+give_back(const SaKey *key, EVP_PKEY_CTX *ctx)
+{
+	for (int i = 0; i < SA_KEY_IDLE_MAX && ctx != NULL; i++)
 	{
-		if (EVP_PKEY_verify(ctx, sig, siglen, digest, sizeof(digest)) == 1)
-			result = 1;
-		else if (!queue_says_trouble())
-			result = 0;
+		if (atomic_load_explicit(&key->idle[i], memory_order_relaxed) == NULL)
+			ctx = atomic_exchange(&((SaKey *) key)->idle[i], ctx);
 	}
 	EVP_PKEY_CTX_free(ctx);
-	return result;
 }
 
 /* Ed25519 hashes inside. It, too, is silent when it has no memory, so try what it needs. */

@@ -5,6 +5,7 @@
 #ifndef SESSAUTH_CORE_KEY_INTERNAL_H
 #define SESSAUTH_CORE_KEY_INTERNAL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include <jansson.h>
@@ -16,12 +17,15 @@
 #define RSA_BITS_MIN	2048
 #define RSA_EXPONENT_BITS_MAX	64	/* larger ones only cost the verifier time */
 
+#define SA_KEY_IDLE_MAX	8
+
 struct SaKey
 {
 	SaAlg		alg;
 	bool		can_sign;
 	EVP_PKEY   *pkey;
 	EVP_MD	   *md;				/* NULL for EdDSA */
+	_Atomic(EVP_PKEY_CTX *) idle[SA_KEY_IDLE_MAX];	/* prepared to verify, in nobody's hands; or NULL */
 };
 
 /* Takes the OpenSSL key over, also when it refuses it. NULL in, NULL out. */

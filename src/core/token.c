@@ -9,13 +9,13 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "claims.h"
 #include "digest.h"
 #include "encoding.h"
 #include "json.h"
 #include "token.h"
+#include "token_header.h"
 
 /* Bytes that a part of a token can have once it is decoded. */
 #define PART_MAX		(SA_TOKEN_MAX / 4 * 3)
@@ -39,7 +39,6 @@ typedef struct Parts
 static bool split(const char *text, size_t len, Parts *parts);
 static SaTokenResult read_header(const Parts *parts, SaAlg *alg, SaToken *out);
 static SaTokenResult parse(const char *text, size_t len, json_t **object);
-static bool is_at_jwt(const json_t *header);
 static SaTokenResult check_signature(const char *text, const Parts *parts, const SaKey *key);
 static SaTokenResult read_payload(const Parts *parts, const SaTokenRules *rules, SaToken *out);
 static SaTokenResult read_claims(const json_t *payload, const SaTokenRules *rules, SaToken *out);
@@ -52,7 +51,6 @@ static SaTokenResult check_audience(const json_t *payload, const char *audience)
 static SaTokenResult check_times(const SaToken *token, const SaTokenRules *rules);
 static bool draft_is_sound(const SaTokenDraft *draft, const char *kid);
 static bool text_fits(const char *text, size_t max);
-static size_t encode_header(SaAlg alg, const char *kid, char *out, size_t outsize);
 static size_t encode_payload(const SaTokenDraft *draft, char *out, size_t outsize);
 
 const char *
@@ -128,33 +126,15 @@ split(const char *text, size_t len, Parts *parts)
 	return parts->headerlen > 0 && parts->payloadlen > 0 && parts->signaturelen > 0;
 }
 
-/*
- * Only alg, kid and typ count. A key or the address of a key in the header
- * (jwk, jku, x5c, x5u) is never looked at, and crit is always something that we do not understand.
- */
 static SaTokenResult
 read_header(const Parts *parts, SaAlg *alg, SaToken *out)
 {
 	char		text[PART_MAX];
 	size_t		len;
-	json_t	   *header;
-	const char *name;
-	SaTokenResult result;
-	bool		ok;
 
 	if (!sa_b64url_decode(parts->header, parts->headerlen, text, sizeof(text), &len))
 		return SA_TOKEN_MALFORMED;
-	result = parse(text, len, &header);
-	if (result != SA_TOKEN_OK)
-		return result;
-
-	name = sa_json_string(header, "alg", &len);
-	ok = name != NULL && sa_alg_parse(name, len, alg) &&
-		json_object_get(header, "crit") == NULL &&
-		is_at_jwt(header) &&
-		read_text(header, "kid", out->kid, sizeof(out->kid) - 1);
-	json_decref(header);
-	return ok ? SA_TOKEN_OK : SA_TOKEN_MALFORMED;
+	return sa_token_header_read(text, len, alg, out->kid, sizeof(out->kid));
 }
 
 /* A text that could not be parsed for want of memory is not malformed, as far as jansson tells (see json.c). */
@@ -170,15 +150,6 @@ parse(const char *text, size_t len, json_t **object)
 		default:
 			return SA_TOKEN_MALFORMED;
 	}
-}
-
-static bool
-is_at_jwt(const json_t *header)
-{
-	size_t		len;
-	const char *typ = sa_json_string(header, "typ", &len);
-
-	return typ != NULL && (strcasecmp(typ, "at+jwt") == 0 || strcasecmp(typ, "application/at+jwt") == 0);
 }
 
 static SaTokenResult
@@ -369,7 +340,7 @@ sa_token_mint(const SaKey *key, const char *kid, const SaTokenDraft *draft)
 
 	if (!draft_is_sound(draft, kid))
 		return NULL;
-	headerlen = encode_header(sa_key_alg(key), kid, header, sizeof(header));
+	headerlen = sa_token_header_write(sa_key_alg(key), kid, header, sizeof(header));
 	payloadlen = encode_payload(draft, payload, sizeof(payload));
 	if (headerlen == 0 || payloadlen == 0)
 		return NULL;
@@ -415,19 +386,6 @@ text_fits(const char *text, size_t max)
 	size_t		len = strlen(text);
 
 	return len > 0 && len <= max && sa_text_is_clean(text, len);
-}
-
-static size_t
-encode_header(SaAlg alg, const char *kid, char *out, size_t outsize)
-{
-	json_t	   *header = json_pack("{s:s, s:s, s:s}",
-								   "alg", sa_alg_name(alg),
-								   "typ", "at+jwt",
-								   "kid", kid);
-	size_t		len = sa_json_dump(header, 0, out, outsize);
-
-	json_decref(header);
-	return len;
 }
 
 static size_t

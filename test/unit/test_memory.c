@@ -32,6 +32,7 @@ static bool all_that_follow;
 static long countdown;
 static bool failed;
 static bool jansson_failed;
+static bool only_jansson;
 
 static SaKey *key;
 static char *jwk;
@@ -82,7 +83,7 @@ openssl_malloc(size_t size, const char *file, int line)
 {
 	(void) file;
 	(void) line;
-	return size == 0 || fails_now() ? NULL : __real_malloc(size);
+	return size == 0 || (!only_jansson && fails_now()) ? NULL : __real_malloc(size);
 }
 
 static void *
@@ -95,7 +96,7 @@ openssl_realloc(void *p, size_t size, const char *file, int line)
 		free(p);
 		return NULL;
 	}
-	return fails_now() ? NULL : realloc(p, size);
+	return !only_jansson && fails_now() ? NULL : realloc(p, size);
 }
 
 static void
@@ -312,7 +313,7 @@ run(const char *name, int (*what) (void))
 	}
 }
 
-/* The first allocation of both is jansson's, which fails there without a word. */
+/* jansson fails at its first allocation without a word. */
 static void
 test_silence(void)
 {
@@ -324,6 +325,7 @@ test_silence(void)
 	all_that_follow = false;
 	jansson_failed = false;
 	countdown = 0;
+	only_jansson = true;
 	armed = true;
 	result = sa_token_read(text, strlen(text), lookup, NULL, &rules, &token);
 	armed = false;
@@ -334,6 +336,7 @@ test_silence(void)
 	problem = sa_claims_check(CLAIMS, strlen(CLAIMS));
 	armed = false;
 	ok(jansson_failed && problem != NULL && strstr(problem, "memory") != NULL, "nor are such claims");
+	only_jansson = false;
 }
 
 int

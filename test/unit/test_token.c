@@ -359,6 +359,9 @@ test_headers(void)
 
 	header_is("{\"alg\":\"ES256\",\"typ\":\"AT+JWT\",\"kid\":\"ec\"}", "ok", "typ in upper case");
 	header_is("{\"alg\":\"ES256\",\"typ\":\"Application/at+jwt\",\"kid\":\"ec\"}", "ok", "typ with its prefix");
+	header_is("{\"alg\":\"ES256\",\"typ\":\"at+jwt\",\"kid\":\"ec\"}", "ok", "as it is written");
+	header_is("{\"alg\":\"ES256\",\"typ\":\"at+jwt\",\"kid\":\"e\\u0063\"}", "ok", "the same kid, escaped");
+	header_is("{\"alg\":\"ES256\",\"typ\":\"at+jwt\",\"kid\":\"ec\"", "malformed", "its end is missing");
 	header_is(" {\"kid\":\"ec\" , \"typ\":\"at\\u002bjwt\",\"alg\":\"ES256\"} ", "ok", "white space, order and escapes do not matter");
 	header_is("{\"alg\":\"ES256\",\"typ\":\"at+jwt\",\"kid\":\"ec\",\"jku\":\"http://evil/\",\"jwk\":{},\"x5u\":\"http://evil/\"}", "ok",
 			  "an address of a key is ignored");
