@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define USER_TIMEOUT_MS		10000	/* sent data that nobody acknowledges */
+#define READ_MAX			(128 * 1024)	/* at once; libevent's 16 KiB are a call of the system for every 40 revocations */
 #define KEEPALIVE_IDLE_S	10
 #define KEEPALIVE_PAUSE_S	5
 #define KEEPALIVE_PROBES	3
@@ -67,6 +68,7 @@ socket_open(RedisSocket *sock, struct event_base *base, const SaRedisUrl *url,
 	else
 	{
 		bufferevent_setcb(sock->bev, on_read, NULL, on_event, arg);
+		(void) bufferevent_set_max_single_read(sock->bev, READ_MAX);
 		connecting = bufferevent_socket_connect(sock->bev, address->ai_addr, (int) address->ai_addrlen) == 0 &&
 			bufferevent_enable(sock->bev, EV_READ | EV_WRITE) == 0;
 		if (!connecting)

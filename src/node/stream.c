@@ -19,7 +19,7 @@
 #include "node/apply.h"
 #include "node/follower.h"
 
-#define READ_COUNT			1000
+#define READ_COUNT			500
 #define READ_BLOCK_MS		500
 #define FIELDS_MAX			64
 #define ERROR_PAUSE_US		250000

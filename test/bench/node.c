@@ -389,7 +389,7 @@ drain(char **argv)
 		} while (end - bytes < (ssize_t) sizeof(pong) - 1 || memcmp(end - (sizeof(pong) - 1), pong, sizeof(pong) - 1) != 0);
 		if (end - bytes < 32 && memcmp(bytes, "*-1", 3) == 0)
 			break;
-		for (at = end; at > bytes && memcmp(at, "\r\n*2\r\n$", 7) != 0; at--)
+		for (at = end - 7; at > bytes && memcmp(at, "\r\n*2\r\n$", 7) != 0; at--)
 			;
 		if (sscanf(at, "\r\n*2\r\n$%*d %47[0-9-]", id) != 1)
 			die("no id");
