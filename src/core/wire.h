@@ -135,6 +135,9 @@ extern bool sa_entry_read(const unsigned char link[SA_KEY_LEN], const char *stre
 /* The same with a key that was prepared, for who reads many. */
 extern bool sa_entry_read_with(SaMacKey *link, const char *stream_key, const SaField *args, size_t nargs, SaEntry *out);
 
+/* True when what a revocation says can be, by the same section; g and n, its place in the stream, are not looked at. */
+extern bool sa_revocation_valid(const SaEntry *entry);
+
 /* --- lease --- */
 
 typedef struct SaNonce

@@ -106,10 +106,6 @@ entry_fields(SaKind kind, const FieldId **fields)
 static bool
 entry_valid(const SaEntry *entry)
 {
-	bool		of_key = entry->kind == SA_KIND_KEY;
-	bool		of_tenant = entry->kind == SA_KIND_TENANT;
-	bool		has_epoch = of_tenant || entry->kind == SA_KIND_USER;
-
 	if (!sa_uuid_valid(entry->g, strlen(entry->g)) || entry->at < 0)
 		return false;
 
@@ -117,7 +113,17 @@ entry_valid(const SaEntry *entry)
 	if (entry->kind == SA_KIND_BEAT)
 		return entry->n >= 0 && entry->b >= 0 && entry->low >= 1 && entry->low - 1 <= entry->n;
 
-	return entry->n >= 1 && entry->eid >= 0 && entry->until >= 0 &&
+	return entry->n >= 1 && sa_revocation_valid(entry);
+}
+
+bool
+sa_revocation_valid(const SaEntry *entry)
+{
+	bool		of_key = entry->kind == SA_KIND_KEY;
+	bool		of_tenant = entry->kind == SA_KIND_TENANT;
+	bool		has_epoch = of_tenant || entry->kind == SA_KIND_USER;
+
+	return entry->kind != SA_KIND_BEAT && entry->eid >= 0 && entry->at >= 0 && entry->until >= 0 &&
 		(has_epoch ? entry->epoch >= 0 : entry->epoch == 0) &&
 		text_valid(entry->tid, !of_key, SA_TENANT_ID_MAX) &&
 		text_valid(entry->uid, !of_key && !of_tenant, SA_USER_ID_MAX) &&

@@ -81,6 +81,7 @@ metrics_write(Gate *gate, struct evbuffer *out)
 	value(out, "node_known_revocations", "gauge", "Revocations in memory.", (double) status.revocations);
 	value(out, "node_resyncs_total", "counter", "Times that the stream was read again from its start.", (double) status.rescans);
 	value(out, "node_redis_connects_total", "counter", "Connections made to Redis, two at the start and then one for each that was lost.", (double) status.connects);
+	value(out, "node_postgres_connects_total", "counter", "Connections made to PostgreSQL for leases.", (double) status.pg_connects);
 	value(out, "node_refused_entries_total", "counter", "Entries in Redis that were not authentic.", (double) status.refused_entries);
 	value(out, "node_key_refreshes_total", "counter", "Times that the keys were read.", (double) status.key_refreshes);
 	value(out, "node_cache_hits_total", "counter", "Tokens that had been verified before.", (double) status.cache_hits);

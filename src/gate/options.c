@@ -33,7 +33,7 @@ static const struct
 	{"--admin-listen", ADMIN_LISTEN, "the same, one, for /metrics and /revocations (off)"},
 	{"--redis", REDIS, "redis://[user@]host[:port][/db], rediss://... (TLS) or unix:///path; ?prefix=, cacert=, cert=, key="},
 	{"--redis-password-file", REDIS_PASSWORD_FILE, "file with the password, not readable by others"},
-	{"--pg", PG, "conninfo of a PostgreSQL role with access \"node\": gives the keys"},
+	{"--pg", PG, "conninfo of a PostgreSQL role with access \"node\": gives keys and revocations"},
 	{"--max-staleness", MAX_STALENESS, "how old the proof of knowing everything may be (5s)"},
 	{"--node", NODE, "name of this node (host:pid)"},
 	{"--issuer", ISSUER, "iss that tokens must have (sessauth)"},
@@ -126,7 +126,7 @@ usage(FILE *to)
 	for (size_t i = 0; i < FLAG_COUNT; i++)
 		fprintf(to, "  %-22s %s\n", flags[i].flag, flags[i].what);
 	fprintf(to, "  --help, --version\n\nEach option is also an environment variable, as --max-staleness is %s.\n"
-			"Needed: --redis, and --pg or both --jwks and --link-key-file. Durations: 500ms, 5s (or 5), 2min, 1h.\n\n"
+			"Needed: --pg, or --redis with --jwks and --link-key-file; with --redis and --pg either may be away. Durations: 500ms, 5s (or 5), 2min, 1h.\n\n"
 			"Endpoints: /auth, /healthz, /readyz, /.well-known/jwks.json; on --admin-listen /metrics, /revocations?tenant=.\n"
 			"Signals: SIGHUP reads keys and files again; SIGTERM and SIGINT end it when the requests under way have been answered.\n"
 			"Exit status: 0 stopped, 1 could not listen or start, 2 wrong options.\n",

@@ -52,6 +52,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg);
 static void on_keep_alive(evutil_socket_t fd, short what, void *arg);
 static void on_closed(struct evhttp_connection *connection, void *arg);
 static void resume(Sse *sse, Client *client, const SessauthStatus *status, const char *id);
+static bool is_unnumbered(const SessauthRevocation *revocation);
 static void deliver(Client *client);
 static void write_event(const Client *client, const SessauthRevocation *revocation, struct evbuffer *out);
 static void send_text(Client *client, struct evbuffer *text);
@@ -192,31 +193,45 @@ sse_clients(const Sse *sse)
 	return sse ? sse->count : 0;
 }
 
-/* From the revocation after this id, if it is still known; what was pushed last and was all there is, counts too. */
+/*
+ * From the revocation after this id, if it is still known; what was pushed last and was all there is, counts too. What
+ * came without a number after that is told again: the client cannot say whether it has heard it.
+ */
 static void
 resume(Sse *sse, Client *client, const SessauthStatus *status, const char *id)
 {
 	char		known[64];
-	bool		found;
+	bool		found = false;
 
 	if (id == NULL || id[0] == '\0')
 		return;
-	snprintf(known, sizeof(known), "%s:%lld", status->generation, (long long) status->applied);
-	found = status->generation[0] != '\0' && strcmp(known, id) == 0;
 	pthread_mutex_lock(&sse->lock);
 	for (uint64_t i = sse->end; i > 0 && i + RING > sse->end && !found; i--)
 	{
 		const SessauthRevocation *revocation = &sse->ring[(i - 1) % RING];
 
 		snprintf(known, sizeof(known), "%s:%lld", revocation->generation, (long long) revocation->n);
-		if (revocation->kind != SESSAUTH_KIND_MISSED && strcmp(known, id) == 0)
+		if (revocation->kind != SESSAUTH_KIND_MISSED && revocation->generation[0] != '\0' && strcmp(known, id) == 0)
 		{
 			found = true;
 			client->cursor = i;
 		}
 	}
+	snprintf(known, sizeof(known), "%s:%lld", status->generation, (long long) status->applied);
+	if (!found && status->generation[0] != '\0' && strcmp(known, id) == 0)
+	{
+		found = true;
+		while (client->cursor > 0 && client->cursor + RING > sse->end && is_unnumbered(&sse->ring[(client->cursor - 1) % RING]))
+			client->cursor--;
+	}
 	pthread_mutex_unlock(&sse->lock);
 	client->missed = !found;
+}
+
+static bool
+is_unnumbered(const SessauthRevocation *revocation)
+{
+	return revocation->kind != SESSAUTH_KIND_MISSED && revocation->generation[0] == '\0';
 }
 
 static void
@@ -306,8 +321,10 @@ write_event(const Client *client, const SessauthRevocation *revocation, struct e
 		json_object_set_new(object, "epoch", json_integer(revocation->epoch));
 	json_object_set_new(object, "at", json_integer(revocation->at));
 	json = json_dumps(object, JSON_COMPACT);
+	if (json && !is_unnumbered(revocation))
+		evbuffer_add_printf(out, "id: %s:%lld\n", revocation->generation, (long long) revocation->n);
 	if (json)
-		evbuffer_add_printf(out, "id: %s:%lld\nevent: revoked\ndata: %s\n\n", revocation->generation, (long long) revocation->n, json);
+		evbuffer_add_printf(out, "event: revoked\ndata: %s\n\n", json);
 	else
 		evbuffer_add_printf(out, "event: missed\ndata: {}\n\n");
 	free(json);

@@ -163,15 +163,17 @@ refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size
 	SharedKeys *fresh = NULL;
 	SharedKeys *old;
 	bool		changed;
+	bool		has_link = node->redis_url != NULL;	/* what comes from PostgreSQL needs no MAC */
+	bool		fetch_link = has_link && node->link_key_file == NULL;
 	size_t		len;
 
-	if ((node->jwks_file == NULL || node->link_key_file == NULL) && node->pg_conninfo &&
+	if ((node->jwks_file == NULL || fetch_link) && node->pg_conninfo &&
 		!keys_fetch(conn, node->pg_conninfo, node->keys_wake[0], node->jwks_file ? NULL : &jwks,
-					   node->link_key_file ? NULL : link_text, sizeof(link_text), why, size))
+					fetch_link ? link_text : NULL, sizeof(link_text), why, size))
 		return false;
 	if (node->jwks_file)
 		jwks = read_file(node->jwks_file, false, &len);
-	if (node->link_key_file)
+	if (has_link && node->link_key_file)
 	{
 		char	   *text = read_file(node->link_key_file, true, &len);
 
@@ -187,7 +189,8 @@ refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size
 		fresh->set = sa_keyset_parse(jwks, strlen(jwks));
 	if (fresh && fresh->set)
 		fresh->text = public_text(fresh->set, jwks);
-	if (fresh == NULL || fresh->set == NULL || fresh->text == NULL || !sa_key_text_parse(link_text, strlen(link_text), link_key))
+	if (fresh == NULL || fresh->set == NULL || fresh->text == NULL ||
+		(has_link && !sa_key_text_parse(link_text, strlen(link_text), link_key)))
 	{
 		snprintf(why, size, "%s", fresh == NULL || fresh->set == NULL ?
 				 (node->jwks_file ? "the JWKS file cannot be read or holds no JWK set" : "PostgreSQL returned no JWK set") :
@@ -213,8 +216,8 @@ refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size
 	fresh->serial = (old ? old->serial : 0) + (changed ? 1 : 0);
 	node->keys = fresh;
 	atomic_store(&node->keys_serial, fresh->serial);
-	memcpy(node->link_key, link_key, SA_KEY_LEN);
-	node->has_link_key = true;
+	if (has_link)
+		memcpy(node->link_key, link_key, SA_KEY_LEN);
 	pthread_mutex_unlock(&node->keys_lock);
 	sa_wipe(link_key, sizeof(link_key));
 	if (old)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "node/ask.h"
+#include "node/pg_follower.h"
 #include "node/postgres.h"
 
 #ifndef SESSAUTH_VERSION
@@ -22,6 +23,7 @@ static const char *check_options(SessauthNode *node, const SessauthOptions *opti
 static bool copy_options(SessauthNode *node, const SessauthOptions *options);
 static bool make_id(SessauthNode *node, const char *name);
 static char *copy(const char *text, bool *ok);
+static void redis_problem(const SessauthNode *node, int64_t now, char *out, size_t size);
 
 SessauthNode *
 sessauth_open(const SessauthOptions *options)
@@ -51,7 +53,8 @@ sessauth_open(const SessauthOptions *options)
 	if (why == NULL)
 	{
 		lease_init(&node->lease, node->max_staleness);
-		if (!ask_start(node) || !follower_start(node) || !keys_start(node) || !upkeep_start(node))
+		if (!ask_start(node) || (node->redis_url && !follower_start(node)) || (node->pg_conninfo && !pg_follower_start(node)) ||
+			!keys_start(node) || !upkeep_start(node))
 			why = "could not start a thread";
 	}
 	if (why && why != node->error)
@@ -74,6 +77,7 @@ sessauth_close(SessauthNode *node)
 	ask_stop(node);
 	keys_stop(node);
 	follower_stop(node);
+	pg_follower_stop(node);
 	upkeep_stop(node);
 	ask_free(node);
 	memory_free(&node->memory);
@@ -169,6 +173,7 @@ sessauth_status(SessauthNode *node, SessauthStatus *out)
 	out->rescans = node->rescans;
 	out->refused_entries = node->refused_entries;
 	out->connects = node->connects;
+	out->pg_connects = node->pg_connects;
 	out->staleness_ms = node->lease.end == 0 ? -1 : (now - node->lease.end + node->max_staleness) / 1000;
 	out->ready = has_keys && left > 0;
 	if (!has_keys)
@@ -215,23 +220,32 @@ sessauth_version(void)
 void
 node_lease_problem(const SessauthNode *node, int64_t now, char *out, size_t size)
 {
+	const char *state = node->lease.end == 0 ? "not synced yet" : "the lease is over";
+	char		redis[200] = "";
+
+	if (node->redis_url)
+		redis_problem(node, now, redis, sizeof(redis));
+	snprintf(out, size, "%s%s%.*s%s%s", state, redis[0] ? ": " : "", node->pg_state[0] ? 100 : 200, redis,
+			 node->pg_state[0] == '\0' ? "" : redis[0] ? "; " : ": ", node->pg_state);
+}
+
+/* Why there is no answer over Redis; empty when that is not known. With the lock held. */
+static void
+redis_problem(const SessauthNode *node, int64_t now, char *out, size_t size)
+{
 	const Lease *lease = &node->lease;
-	const char *problem = node_redis_state(node);
-	const char *state = lease->end == 0 ? "not synced yet" : "the lease is over";
 	int64_t		lo;
 	int64_t		hi;
 
-	if (problem[0] != '\0')
-		snprintf(out, size, "%s: Redis: %s", state, problem);
+	if (node_redis_state(node)[0] != '\0')
+		snprintf(out, size, "Redis: %s", node_redis_state(node));
 	else if (lease_waits(lease, &lo, &hi) && node->memory.count >= node->memory.max)
-		snprintf(out, size, "%s: the memory for revocations is full", state);
+		snprintf(out, size, "the memory for revocations is full");
 	else if (lease_waits(lease, &lo, &hi))
-		snprintf(out, size, "%s: the stream does not show revocation %lld of %lld", state, (long long) lo, (long long) hi);
+		snprintf(out, size, "the stream does not show revocation %lld of %lld", (long long) lo, (long long) hi);
 	else if (lease->state == LEASE_NONCE_OUTSTANDING)
-		snprintf(out, size, "%s: the worker has not answered for %lld ms (is it running, does it have the same link key, "
-				 "is max_staleness within sessauth.max_lease?)", state, (long long) (now - lease->t0) / 1000);
-	else
-		snprintf(out, size, "%s", state);
+		snprintf(out, size, "the worker has not answered for %lld ms (is it running, does it have the same link key, "
+				 "is max_staleness within sessauth.max_lease?)", (long long) (now - lease->t0) / 1000);
 }
 
 const char *
@@ -299,9 +313,9 @@ check_options(SessauthNode *node, const SessauthOptions *options)
 
 	if (options->size != sizeof(SessauthOptions))
 		return "the options are of another version of the library";
-	if (options->redis_url == NULL)
-		return "a Redis URL is needed";
-	why = sa_redis_url_parse(options->redis_url, &node->redis);
+	if (options->redis_url == NULL && options->pg_conninfo == NULL)
+		return "a Redis URL or a PostgreSQL conninfo is needed";
+	why = options->redis_url ? sa_redis_url_parse(options->redis_url, &node->redis) : NULL;
 	if (why)
 	{
 		snprintf(node->error, sizeof(node->error), "invalid Redis URL: %s%s", why,

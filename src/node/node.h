@@ -10,6 +10,9 @@
  * apply.c		what the transports bring, put into what the node knows
  * follower.c	connections to Redis, nonces and answers; its own thread
  * stream.c		reading the stream, in the follower's thread
+ * pg_follower.c	connection to PostgreSQL, and when to ask for a lease there; its own thread
+ * pg_lease.c	one call for a lease
+ * pg_row.c		reading a row of its answer
  * redis_link.c	one connection to Redis inside an event loop; redis_socket.c its bytes, redis_reader.c its replies
  * many_readers.c	the lock between requests and transports
  * keyed.c		digests that only this node can make
@@ -50,6 +53,7 @@ typedef struct SharedKeys
 } SharedKeys;
 
 typedef struct Follower Follower;	/* follower.h */
+typedef struct PgFollower PgFollower;	/* pg_follower.c */
 typedef struct Upkeep Upkeep;	/* upkeep.c */
 typedef struct Asker Asker;		/* ask.h */
 
@@ -66,7 +70,7 @@ struct SessauthNode
 {
 	/* fixed after sessauth_open */
 	char		id[SA_NODE_ID_SIZE];
-	char	   *redis_url;
+	char	   *redis_url;		/* NULL: PostgreSQL alone */
 	SaRedisUrl	redis;
 	char	   *redis_password_file;
 	char	   *pg_conninfo;
@@ -97,6 +101,8 @@ struct SessauthNode
 	int64_t		refused_entries;
 	int64_t		connects;
 	char		redis_state[REDIS_TASKS][160];	/* why it cannot do that; empty when it can */
+	int64_t		pg_connects;
+	char		pg_state[200];	/* why there is no lease from PostgreSQL; empty when there is one, or nobody asks for it */
 
 	/* each with its own lock */
 	Seen		seen;
@@ -113,13 +119,13 @@ struct SessauthNode
 	bool		keys_requested;
 	bool		keys_stop;
 	char		keys_error[256];
-	bool		has_link_key;
 	unsigned char link_key[SA_KEY_LEN];
 
 	pthread_t	keys_thread;
 	bool		keys_running;
 	int			keys_wake[2];	/* a pipe: written to interrupt waiting for PostgreSQL */
 	Follower   *follower;
+	PgFollower *pg_follower;
 	Upkeep	   *upkeep;
 	Asker	   *asker;			/* NULL: nobody can be asked */
 };

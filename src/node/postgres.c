@@ -30,8 +30,11 @@ postgres_conninfo_valid(const char *conninfo)
 PGconn *
 postgres_connect(const char *conninfo, int wake_fd, int64_t deadline, char *why, size_t size)
 {
-	const char *names[] = {"fallback_application_name", "dbname", NULL};
-	const char *values[] = {"sessauth node", conninfo, NULL};
+	/* What stands before dbname, the conninfo may change. A server that is gone without a word is noticed in half a minute. */
+	const char *names[] = {
+		"fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count", "dbname", "client_encoding", NULL
+	};
+	const char *values[] = {"sessauth node", "10", "5", "4", conninfo, "UTF8", NULL};
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 	PGconn	   *conn = PQconnectStartParams(names, values, 1);
 
@@ -95,7 +98,7 @@ postgres_query(PGconn *conn, int wake_fd, int64_t deadline, const char *statemen
 		result = PQgetResult(conn);
 		if (result == NULL)
 			break;
-		if (PQresultStatus(result) == PGRES_TUPLES_OK && rows == NULL)
+		if ((PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK) && rows == NULL)
 			rows = result;
 		else
 		{
@@ -110,6 +113,25 @@ postgres_query(PGconn *conn, int wake_fd, int64_t deadline, const char *statemen
 failed:
 	PQclear(rows);
 	return NULL;
+}
+
+bool
+postgres_drain(PGconn *conn, int64_t deadline)
+{
+	for (;;)
+	{
+		PGresult   *result;
+
+		while (PQisBusy(conn))
+		{
+			if (PQflush(conn) < 0 || !postgres_wait(conn, -1, POLLIN, deadline) || !PQconsumeInput(conn))
+				return false;
+		}
+		result = PQgetResult(conn);
+		if (result == NULL)
+			return PQstatus(conn) == CONNECTION_OK;
+		PQclear(result);
+	}
 }
 
 bool

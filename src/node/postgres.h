@@ -20,11 +20,14 @@ extern bool postgres_conninfo_valid(const char *conninfo);
 extern PGconn *postgres_connect(const char *conninfo, int wake_fd, int64_t deadline, char *why, size_t size);
 
 /*
- * One statement with text parameters. The result is PGRES_TUPLES_OK, and to be given to PQclear; otherwise NULL and why. When
+ * One statement with text parameters. The result is PGRES_TUPLES_OK or PGRES_COMMAND_OK, and to be given to PQclear; otherwise NULL and why. When
  * *broken is set, the connection is of no more use: it is lost, or still busy with the statement.
  */
 extern PGresult *postgres_query(PGconn *conn, int wake_fd, int64_t deadline, const char *statement, int count,
 								const char *const *parameters, bool *broken, char *why, size_t size);
+
+/* Waits for the end of a statement whose answer nobody wants any more. False: the connection is of no more use. */
+extern bool postgres_drain(PGconn *conn, int64_t deadline);
 
 /* Waits for poll's events on the connection. False when the deadline is over or wake_fd is readable. */
 extern bool postgres_wait(PGconn *conn, int wake_fd, short events, int64_t deadline);

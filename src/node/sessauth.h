@@ -105,7 +105,7 @@ typedef struct SessauthRevocation
 {
 	SessauthKind kind;
 	char		generation[37];
-	int64_t		n;				/* its number in the generation */
+	int64_t		n;				/* its number in the generation; both empty when it has none yet: it comes again with it */
 	char		tid[129];
 	char		uid[256];
 	char		sid[37];
@@ -129,7 +129,7 @@ typedef struct SessauthOptions
 	 */
 	const char *redis_url;
 	const char *redis_password_file;	/* read again at every connect */
-	const char *pg_conninfo;	/* of a role with access "node" */
+	const char *pg_conninfo;	/* of a role with access "node": gives keys and leases; Redis is not needed then */
 	const char *jwks_file;		/* pinned keys instead of PostgreSQL's */
 	const char *link_key_file;	/* link key instead of PostgreSQL's */
 	int64_t		max_staleness_ms;	/* 100 to 3600000 */
@@ -155,8 +155,8 @@ typedef struct SessauthOptions
 	void	   *keys_refreshed_arg;
 
 	/*
-	 * Called by a library thread with each revocation that the node reads, at least once and nearly always only once,
-	 * in the order of the stream. The node knows it already. Must be quick, and must not call back into the library.
+	 * Called by one library thread at a time with each revocation that the node learns of, at least once and nearly always only
+	 * once, in the order of their numbers unless the node is just joining. The node knows it already. Must be quick, and must not call back into the library.
 	 */
 	void		(*revoked) (void *arg, const SessauthRevocation *revocation);
 	void	   *revoked_arg;
@@ -183,6 +183,7 @@ typedef struct SessauthStatus
 	int64_t		refused_entries;	/* in Redis that were not authentic */
 	int64_t		staleness_ms;	/* how old the proof is of knowing everything; -1: never had one */
 	int64_t		connects;		/* to Redis, first and again */
+	int64_t		pg_connects;	/* to PostgreSQL for leases, first and again */
 	int64_t		key_refreshes;	/* that succeeded */
 	int64_t		cached_tokens;
 	int64_t		cache_hits;
@@ -206,7 +207,7 @@ SESSAUTH_API SessauthNode *sessauth_open(const SessauthOptions *options);
 SESSAUTH_API const char *sessauth_error(const SessauthNode *node);
 
 /*
- * Gives the lease back, tells the mirror that the node is gone (for at most half a second) and frees everything. Questions under
+ * Gives the lease back, tells mirror and ledger that the node is gone (for at most half a second each) and frees everything. Questions under
  * way are answered with SESSAUTH_CANNOT_TELL before it returns. NULL is fine.
  */
 SESSAUTH_API void sessauth_close(SessauthNode *node);

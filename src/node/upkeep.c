@@ -106,7 +106,7 @@ tell_freshness(Upkeep *upkeep)
 
 	many_readers_read(&node->known_lock);
 	fresh = node->lease.end > clock_now();
-	if (node_redis_state(node)[0] == '\0')	/* else it was said when it began */
+	if (node_redis_state(node)[0] == '\0' && node->pg_state[0] == '\0')	/* else it was said when it began */
 		node_lease_problem(node, clock_now(), why, sizeof(why));
 	many_readers_end_read(&node->known_lock);
 	if (fresh == upkeep->was_fresh)

@@ -55,15 +55,19 @@ END
 	return $ledger;
 }
 
-# start_gate($ledger, $redis, %options): a gate that gets its keys from the
-# ledger as role "gate", and revocations from the mirror (undef: from the ledger alone).
-# Options as for Sessauth::Gate; max_staleness is 2s unless given.
+# start_gate($ledger, $redis, %options): a gate that gets its keys and revocations from the
+# ledger as role "gate", and revocations from the mirror too (undef: from the ledger alone).
+# Options as for Sessauth::Gate; max_staleness is 2s unless given. redis_alone => 1: the keys of this moment in files, and no --pg.
 sub start_gate
 {
 	my ($ledger, $redis, %options) = @_;
+	my @more = @{ delete $options{arguments} // [] };
+	my $redis_alone = delete $options{redis_alone};
+	push @more, Sessauth::Gate::pinned_keys($ledger->dbh) if $redis_alone;
 	return Sessauth::Gate->start_gate(
-		pg            => $ledger->conninfo('gate'),
+		($redis_alone ? () : (pg => $ledger->conninfo('gate'))),
 		max_staleness => '2s',
+		arguments     => \@more,
 		($redis ? (redis => $redis->url) : ()),
 		%options);
 }

@@ -36,6 +36,7 @@ like($error->{message}, qr/no node gets a lease before/, 'with the reason');
 kill 'CONT', $worker or die "kill: $!";
 poll_until('those that fitted to be revoked', sub {
 	value($dba, q{SELECT count(*) FROM sessauth.event WHERE kind = 'session_rolled_back'}) >= 512 });
+poll_until('the lease from before to be over', sub { !$gate->is_ready });
 my %answers;
 poll_until('the node to get leases again', sub {
 	$answers{ $gate->auth($tokens[$_]) }++ for 0, -1;

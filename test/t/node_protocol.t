@@ -575,7 +575,7 @@ subtest 'wrong options end the gate at once, with a reason' => sub {
 	my @keys   = ('--jwks', $ledger->write_jwks, '--link-key-file', $ledger->write_link_key);
 	my @url    = ('--redis', $redis->url);
 	my @cases  = (
-		[ 'nothing',                    qr/Redis URL is needed/ ],
+		[ 'nothing',                    qr/Redis URL or a PostgreSQL conninfo is needed/ ],
 		[ 'no keys',                    qr/keys are needed/, @url ],
 		[ 'half the keys',              qr/keys are needed/, @url, @keys[ 0, 1 ] ],
 		[ 'a password in the URL',      qr/contains a password.*file/, '--redis', 'redis://me:secret@127.0.0.1:6379/0', @keys ],

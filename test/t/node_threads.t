@@ -1,16 +1,18 @@
 # node_threads.t
 #		One node under many threads that decide, watch and ask, while revocations, new
-#		keys and an outage of Redis come in; under ThreadSanitizer, and under the address and undefined
-#		behaviour sanitizers.
+#		keys and an outage of Redis come in, and once more with Redis and PostgreSQL bringing them at the same time; under
+#		ThreadSanitizer, and under the address and undefined behaviour sanitizers.
 
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Open2 ();
-use Sessauth::Process qw(poll_until private_dir);
+use lib $FindBin::Bin;
+use Sessauth;
 use Sessauth::Publisher;
-use Sessauth::Redis;
 use Test::More;
+use Worker;
 
 my $redis = Sessauth::Redis->start_server;
 my $alice = '11111111-0000-4000-8000-000000000001';
@@ -18,6 +20,7 @@ my $alice = '11111111-0000-4000-8000-000000000001';
 for my $sanitizer ('thread', 'address')
 {
 	subtest "$sanitizer sanitizer" => sub { run_under($sanitizer) };
+	subtest "$sanitizer sanitizer, two transports" => sub { run_both($sanitizer) };
 }
 
 done_testing();
@@ -39,23 +42,7 @@ sub run_under
 	close $file;
 	my $jwks = $ledger->write_jwks('main', 'second');
 
-	local $ENV{TSAN_OPTIONS} = "halt_on_error=1 exitcode=66 log_path=$dir/report";
-	local $ENV{ASAN_OPTIONS} = "log_path=$dir/report";
-	my $program = ($ENV{TESTDIR} // '.') . "/build/tools/node_threads-$sanitizer";
-	my $pid = IPC::Open2::open2(my $from, my $to, $program, $ledger->url, $jwks, $ledger->write_link_key, "$dir/tokens");
-	my $ask = sub {
-		$ledger->work;
-		print $to "?\n";
-		$to->flush;
-		my $line = <$from> // die 'the program has ended: ' . join '', map { Sessauth::Process::slurp_file($_) } glob "$dir/report*";
-		return $line;
-	};
-	my $becomes = sub {
-		my ($name, $pattern) = @_;
-		my $line = '';
-		poll_until($name, sub { ($line = $ask->()) =~ $pattern });
-		like($line, $pattern, $name);
-	};
+	my ($becomes, $ends) = program($sanitizer, $dir, sub { $ledger->work }, $ledger->url, $jwks, $ledger->write_link_key);
 
 	$becomes->('all are active, watched, and known to the cache', qr{^(active/0 ){6}kept=1 heard=0 cached=1$});
 	$ledger->revoke(session => 'acme', 'alice', $alice);
@@ -73,10 +60,68 @@ sub run_under
 	$ledger->change_generation;
 	$becomes->('a node that cannot know what it missed ends the watches of expired tokens', qr{^(revoked/1 ){4}expired/1 active/0 });
 
-	close $to;
-	my $last = <$from>;
-	is($last, "revived=0 told_twice=0 told_late=0 worked=1\n", 'and nothing happened that must never happen');
-	waitpid $pid, 0;
-	is($?, 0, 'it ends cleanly') or diag(map { Sessauth::Process::slurp_file($_) } glob "$dir/report*");
+	$ends->();
 	return;
+}
+
+# The same program after a real ledger and its mirror: each revocation comes twice, from two threads.
+sub run_both
+{
+	my ($sanitizer) = @_;
+	my ($ledger, $dba, $mirror) = worker_ledger($sanitizer);
+	my @login = map { login($dba, "user$_") } 0 .. 5;
+	my $dir = private_dir();
+	open my $file, '>', "$dir/tokens" or die $!;
+	print $file "$_->{access_token}\n" for @login;
+	close $file;
+	my %keys = Sessauth::Gate::pinned_keys($dba);
+	my ($becomes, $ends) = program($sanitizer, $dir, sub { }, $mirror->url, @keys{qw(--jwks --link-key-file)}, $ledger->conninfo('gate'));
+
+	$becomes->('all are active and watched', qr{^(active/0 ){6}kept=1 });
+	value($dba, q{SELECT sessauth.revoke_session('acme', ?)}, $login[0]{session_id});
+	$becomes->('a session ends: its watch is told once', qr{^revoked/1 (active/0 ){5}});
+	value($dba, q{SELECT count(sessauth.revoke_user('acme', 'other' || i)) FROM generate_series(1, 500) i});
+	value($dba, q{SELECT sessauth.revoke_user('acme', 'user1')});
+	$becomes->('a user, after 500 others', qr{^revoked/1 revoked/1 (active/0 ){4}});
+	$dba->do(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'gate'});
+	value($dba, q{SELECT sessauth.revoke_user('acme', 'user2')});
+	$becomes->('while PostgreSQL has to be found again', qr{^(revoked/1 ){3}(active/0 ){3}});
+	$mirror->command('CLIENT', 'KILL', 'TYPE', 'normal');
+	value($dba, q{SELECT sessauth.revoke_user('acme', 'user3')});
+	$becomes->('while Redis has', qr{^(revoked/1 ){4}(active/0 ){2}});
+	$mirror->pause;
+	value($dba, q{SELECT sessauth.revoke_user('acme', 'user4')});
+	$becomes->('without Redis', qr{^(revoked/1 ){5}active/0 });
+	$mirror->continue;
+	$ends->();
+	return;
+}
+
+# Starts the program with these arguments and the file of tokens. Returns what waits for a line of it (while calling work), and what ends it.
+sub program
+{
+	my ($sanitizer, $dir, $work, $url, $jwks, $link_key, @more) = @_;
+	local $ENV{TSAN_OPTIONS} = "halt_on_error=1 exitcode=66 log_path=$dir/report";
+	local $ENV{ASAN_OPTIONS} = "log_path=$dir/report";
+	my $program = ($ENV{TESTDIR} // '.') . "/build/tools/node_threads-$sanitizer";
+	my $pid = IPC::Open2::open2(my $from, my $to, $program, $url, $jwks, $link_key, "$dir/tokens", @more);
+	my $report = sub { map { slurp_file($_) } glob "$dir/report*" };
+	my $becomes = sub {
+		my ($name, $pattern) = @_;
+		my $line = '';
+		poll_until($name, sub {
+			$work->();
+			print $to "?\n";
+			$to->flush;
+			$line = <$from> // die 'the program has ended: ', $report->();
+			return $line =~ $pattern });
+		like($line, $pattern, $name);
+	};
+	my $ends = sub {
+		close $to;
+		is(scalar <$from>, "revived=0 told_twice=0 told_late=0 worked=1\n", 'and nothing happened that must never happen');
+		waitpid $pid, 0;
+		is($?, 0, 'it ends cleanly') or diag($report->());
+	};
+	return ($becomes, $ends);
 }

@@ -20,7 +20,7 @@ value($dba, 'SELECT sessauth.create_tenant(?)', $_) for 'acme', 'globex';
 value($dba, 'SELECT sessauth.add_mirror(?, ?)', 'main', $redis->url);
 my $run    = private_dir();
 my $socket = "$run/gate.sock";
-my $gate = start_gate($ledger, $redis, arguments => [ '--listen', "127.0.0.1:0,unix:$socket", '--admin-listen', '127.0.0.1:0', '--ask-connections', 0 ])->wait_ready;
+my $gate = start_gate($ledger, $redis, redis_alone => 1, arguments => [ '--listen', "127.0.0.1:0,unix:$socket", '--admin-listen', '127.0.0.1:0' ])->wait_ready;
 my $application = Sessauth::Process->start('application', [ 'perl', "$tools/application.pl" ]);
 my $application_at = wait_listening($application, qr{listening on (\S+)});
 

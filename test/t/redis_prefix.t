@@ -26,9 +26,9 @@ wait_streaming($odba, 'c');
 pass('two mirrors of one ledger and one of another share a Redis');
 
 my %gate = (
-	a => start_gate($ledger, undef, redis => "$url?prefix=a:", node => 'a')->wait_ready,
-	b => start_gate($ledger, undef, redis => "$url?prefix=bb:", node => 'b')->wait_ready,
-	c => start_gate($other, undef, redis => "$url?prefix=c:", node => 'c')->wait_ready);
+	a => start_gate($ledger, undef, redis => "$url?prefix=a:", node => 'a', redis_alone => 1)->wait_ready,
+	b => start_gate($ledger, undef, redis => "$url?prefix=bb:", node => 'b', redis_alone => 1)->wait_ready,
+	c => start_gate($other, undef, redis => "$url?prefix=c:", node => 'c', redis_alone => 1)->wait_ready);
 my $here  = login($dba, 'alice');
 my $there = login($odba, 'alice');
 is($gate{$_}->wait_auth($here->{access_token}, 200), 200, "gate $_ follows its mirror") for qw(a b);

@@ -177,7 +177,7 @@ sub remove_mirror
 sub gate
 {
 	my ($url) = @_;
-	return start_gate($ledger, undef, redis => $url, node => 'tls' . ++$count);
+	return start_gate($ledger, undef, redis => $url, node => 'tls' . ++$count, redis_alone => 1);
 }
 
 # Neither the worker nor a gate follows this Redis; both say why.

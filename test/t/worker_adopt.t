@@ -93,7 +93,7 @@ is_deeply([ map { "$_->{revokes} $_->{who}" } rows($ndba, q{SELECT revokes, coal
 	'the history says what was adopted, each once, and also of a user whom the ledger does not know');
 like(slurp_file($new->logfile), qr/adopted \d+ revocations that it had lost/, 'and the log says so');
 
-my $gate = start_gate($new, $redis, node => 'new', max_staleness => '500ms')->wait_ready;
+my $gate = start_gate($new, $redis, node => 'new', max_staleness => '500ms', redis_alone => 1)->wait_ready;
 is($gate->wait_auth($token{$_}{access_token}, 401), 401, "a gate that knows nothing but the new ledger refuses $_") for qw(bob carol dave erin);
 wait_published($ndba, $redis);
 check_stream($ndba, $redis, 'after the take-over');

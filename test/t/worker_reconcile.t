@@ -15,7 +15,7 @@ my ($ledger, $dba, $redis) = worker_ledger('reconcile',
 	config => "sessauth.reconcile_interval = 0\nrestart_after_crash = on\n");
 value($dba, q{SELECT sessauth.create_tenant('quiet')});
 my $key  = link_key($dba);
-my $gate = start_gate($ledger, $redis, node => 'a')->wait_ready;
+my $gate = start_gate($ledger, $redis, node => 'a', redis_alone => 1)->wait_ready;
 my %user = map { $_ => login($dba, $_) } qw(alice bob carol dave erin frank);
 my %of   = map { $_ => "session:{acme}:$user{$_}{session_id}" } keys %user;
 

@@ -3,7 +3,7 @@
  *		One node of libsessauth under many threads, for test/t/node_threads.t; built with
  *		ThreadSanitizer, and once more with the address sanitizer.
  *
- *	node_threads REDIS-URL JWKS-FILE LINK-KEY-FILE TOKEN-FILE
+ *	node_threads REDIS-URL JWKS-FILE LINK-KEY-FILE TOKEN-FILE [CONNINFO]
  *
  * The file holds one token a line. Threads decide all of them all the time, watch them, give watches back, and ask for status and keys,
  * until the standard input ends. Each line of input is answered by a line: the outcome that was last decided for each token, and
@@ -157,7 +157,7 @@ main(int argc, char **argv)
 	char		line[64];
 	FILE	   *file;
 
-	if (argc != 5 || (file = fopen(argv[4], "r")) == NULL)
+	if (argc < 5 || argc > 6 || (file = fopen(argv[4], "r")) == NULL)
 		return 2;
 	while (token_count < TOKENS_MAX && fgets(tokens[token_count].text, sizeof(tokens[0].text), file))
 	{
@@ -168,6 +168,7 @@ main(int argc, char **argv)
 	options.redis_url = argv[1];
 	options.jwks_file = argv[2];
 	options.link_key_file = argv[3];
+	options.pg_conninfo = argv[5];
 	options.revoked = on_revoked;
 	options.max_cached_tokens = 256;
 	node = sessauth_open(&options);

@@ -10,7 +10,7 @@ UNIT_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer -f
               -fno-sanitize-recover=undefined -Isrc -Itest/unit
 UNIT_LIBS   = -lhiredis -ljansson -lssl -lcrypto
 UNIT_CORE   = $(patsubst src/core/%.c,$(UNIT_DIR)/core/%.o,$(wildcard src/core/*.c))
-UNIT_NODE   = $(patsubst %,$(UNIT_DIR)/node/%.o,breaker clock coverage keyed lease many_readers memory redis_reader seen watch)
+UNIT_NODE   = $(patsubst %,$(UNIT_DIR)/node/%.o,breaker clock coverage keyed lease many_readers memory pg_row redis_reader seen watch)
 UNIT_TESTS  = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
 UNIT_HEADERS = $(wildcard src/core/*.h src/node/*.h test/unit/*.h)
 

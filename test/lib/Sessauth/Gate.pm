@@ -9,9 +9,11 @@ use parent -norequire, 'Sessauth::Process';
 
 use Carp;
 use HTTP::Tiny;
-use Sessauth::Process qw(poll_until);
+use Fcntl ();
+use Sessauth::Process qw(poll_until private_dir);
 
 my $count = 0;
+my @kept;	# directories that have to outlive their gates
 
 # Sessauth::Gate->start_gate(%options): node, redis, pg and max_staleness are the
 # gate's options of these names; arguments lists others. Returns as soon as it listens, which is before it is ready.
@@ -31,6 +33,23 @@ sub start_gate
 	$self->{command} = \@command;
 	$self->_wait_listening;
 	return $self;
+}
+
+# The arguments that give a gate the keys that a ledger has now, as files: with them it needs no PostgreSQL, and follows Redis alone.
+sub pinned_keys
+{
+	my ($dba) = @_;
+	push @kept, private_dir();
+	my %file = ('--jwks' => 'SELECT sessauth.jwks()', '--link-key-file' => q{SELECT encode(sessauth.link_key(), 'hex')});
+	for my $flag (keys %file)
+	{
+		my $path = "$kept[-1]/" . substr($flag, 2);
+		sysopen(my $out, $path, Fcntl::O_WRONLY() | Fcntl::O_CREAT(), 0600) or croak "$path: $!";
+		print $out $dba->selectrow_array($file{$flag}), "\n";
+		close $out or croak "$path: $!";
+		$file{$flag} = $path;
+	}
+	return %file;
 }
 
 # Starts a stopped gate again: a new process, on a new port, that knows nothing.
