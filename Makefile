@@ -13,7 +13,7 @@ CHAPTERS    = $(sort $(wildcard sql/[0-9]*.sql))
 
 PG_CPPFLAGS = -Isrc -DSESSAUTH_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare -std=gnu11
-SHLIB_LINK  = -lhiredis -ljansson -lssl -lcrypto -Wl,--version-script=src/exports.map
+SHLIB_LINK  = -lhiredis -lcares -ljansson -lssl -lcrypto -Wl,--version-script=src/exports.map
 
 # Against a running server whose shared_preload_libraries has sessauth. Expected output
 # of specs lies beside them; where to look for it became an option in version 16.

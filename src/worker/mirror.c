@@ -131,7 +131,7 @@ mirrors_next_event(Instant now, Instant next_round)
 		else if (mirror->phase == MIRROR_DOWN && mirror_link_key != NULL)
 			next = Min(next, mirror->retry_at);
 		else if (mirror->exchange != EXCHANGE_NONE || mirror->link.state == LINK_CONNECTING)
-			next = Min(next, mirror->link.deadline);
+			next = Min(next, link_next_event(&mirror->link));
 		else if (mirror->phase == MIRROR_STREAMING)
 			next = Min(next, mirrors_need_transaction() ? next_round : Min(mirror->next_beat, Max(reconcile_next(mirror), now)));
 	}

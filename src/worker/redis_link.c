@@ -162,7 +162,8 @@ link_progress(RedisLink *link, Instant now)
 	}
 	if ((link->state == LINK_CONNECTING || link->state == LINK_BUSY) && now >= link->deadline)
 		return fail(link, link->state == LINK_BUSY ? "timeout while waiting for a reply" :
-					link->socket.connected ? "timeout while agreeing on TLS" : "timeout while connecting");
+					link->socket.connected ? "timeout while agreeing on TLS" :
+					link->socket.resolver ? "timeout while resolving the host name" : "timeout while connecting");
 	return LINK_WAIT;
 }
 
@@ -273,8 +274,7 @@ link_wait_events(const RedisLink *link)
 	switch (link->state)
 	{
 		case LINK_CONNECTING:
-			return link->socket.connected ? WL_SOCKET_READABLE | (socket_has_output(&link->socket) ? WL_SOCKET_WRITEABLE : 0) :
-				WL_SOCKET_WRITEABLE;
+			return socket_connect_events(&link->socket);
 		case LINK_BUSY:
 			return WL_SOCKET_READABLE |
 				(link->sent < link->out.len || socket_has_output(&link->socket) ? WL_SOCKET_WRITEABLE : 0);
@@ -283,6 +283,12 @@ link_wait_events(const RedisLink *link)
 		default:
 			return 0;
 	}
+}
+
+Instant
+link_next_event(const RedisLink *link)
+{
+	return link->state == LINK_CONNECTING ? Min(link->deadline, socket_connect_next_event(&link->socket)) : link->deadline;
 }
 
 static LinkProgress

@@ -49,7 +49,7 @@ typedef struct RedisLink
 
 extern void link_init(RedisLink *link);
 
-/* Starts to connect. False when it failed at once (error is set). Names are resolved here, which may take as long as the resolver takes: no transaction may be open. */
+/* Starts to connect. False when it failed at once (error is set). No transaction may be open. */
 extern bool link_connect(RedisLink *link, const SaRedisUrl *url, Instant deadline);
 
 /* Queues one command; arguments are bytes. */
@@ -75,5 +75,6 @@ extern void link_close(RedisLink *link);
 /* What the server said, fit for logs and views: printable ASCII, not too long. */
 extern void link_error_text(const char *reply, char *out, size_t size);
 extern int	link_wait_events(const RedisLink *link);	/* WL_SOCKET_*; 0 when closed */
+extern Instant link_next_event(const RedisLink *link);	/* when to call link_progress although nothing has come */
 
 #endif							/* SESSAUTH_WORKER_REDIS_LINK_H */

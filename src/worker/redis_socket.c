@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "storage/fd.h"
+#include "storage/latch.h"
 
 #include "worker/redis_socket.h"
 
@@ -25,9 +26,12 @@
 
 static uint64 sockets = 0;
 
+static void close_fd(RedisSocket *sock);
 static bool open_unix(RedisSocket *sock, const SaRedisUrl *url);
 static bool open_tcp(RedisSocket *sock, const SaRedisUrl *url);
-static int	resolve(const SaRedisUrl *url, struct addrinfo **addresses);
+static bool is_numeric(const SaRedisUrl *url, AddressList *out);
+static SocketProgress resolve(RedisSocket *sock);
+static bool try_addresses(RedisSocket *sock);
 static bool begin_connect(RedisSocket *sock, int family, const struct sockaddr *address, socklen_t len);
 static void set_options(int fd);
 static SocketProgress finish_connect(RedisSocket *sock);
@@ -72,15 +76,24 @@ socket_open(RedisSocket *sock, const SaRedisUrl *url)
 void
 socket_close(RedisSocket *sock)
 {
-	if (sock->fd != PGINVALID_SOCKET)
-		close(sock->fd);
-	sock->fd = PGINVALID_SOCKET;
-	sock->serial = 0;
+	close_fd(sock);
 	if (sock->fd_counted)
 		ReleaseExternalFD();
 	sock->fd_counted = false;
 	sa_tls_free(sock->tls);
 	sock->tls = NULL;
+}
+
+static void
+close_fd(RedisSocket *sock)
+{
+	if (sock->resolver)
+		resolver_end(sock->resolver);
+	else if (sock->fd != PGINVALID_SOCKET)
+		close(sock->fd);
+	sock->resolver = NULL;
+	sock->fd = PGINVALID_SOCKET;
+	sock->serial = 0;
 }
 
 static bool
@@ -96,40 +109,69 @@ open_unix(RedisSocket *sock, const SaRedisUrl *url)
 	return false;
 }
 
-/* One address each time, until one works: which of them is dead, only the deadline tells. */
 static bool
 open_tcp(RedisSocket *sock, const SaRedisUrl *url)
 {
-	struct addrinfo *addresses = NULL;
-	struct addrinfo *address;
-	int			rc = resolve(url, &addresses);
+	const char *why;
 
-	if (rc != 0)
+	sock->tried = 0;
+	if (is_numeric(url, &sock->addresses))
+		return try_addresses(sock);
+	sock->resolver = resolver_begin(url->host, url->port, &sock->addresses, &why);
+	if (sock->resolver == NULL)
 	{
-		(void) fail(sock, "could not resolve the host name", gai_strerror(rc));
+		(void) fail(sock, "could not resolve the host name", why);
 		return false;
 	}
-	address = addresses;
-	for (unsigned int i = 0; i < sock->attempt; i++)
-		address = address->ai_next ? address->ai_next : addresses;
-	sock->attempt = address->ai_next ? sock->attempt + 1 : 0;
-	if (!begin_connect(sock, address->ai_family, address->ai_addr, address->ai_addrlen))
-		(void) fail(sock, "could not connect", strerror(errno));
-	freeaddrinfo(addresses);
-	return sock->fd != PGINVALID_SOCKET;
+	sock->fd = resolver_fd(sock->resolver);
+	sock->serial = ++sockets;
+	return true;
 }
 
-/* A numeric address needs no resolver. */
-static int
-resolve(const SaRedisUrl *url, struct addrinfo **addresses)
+static bool
+is_numeric(const SaRedisUrl *url, AddressList *out)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_NUMERICHOST};
-	int			rc = getaddrinfo(url->host, url->port, &hints, addresses);
+	struct addrinfo *address;
 
-	if (rc != EAI_NONAME)
-		return rc;
-	hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
-	return getaddrinfo(url->host, url->port, &hints, addresses);
+	if (getaddrinfo(url->host, url->port, &hints, &address) != 0)
+		return false;
+	out->count = 1;
+	out->items[0].len = address->ai_addrlen;
+	memcpy(&out->items[0].address, address->ai_addr, address->ai_addrlen);
+	freeaddrinfo(address);
+	return true;
+}
+
+/* The name has been looked up, or goes on being. */
+static SocketProgress
+resolve(RedisSocket *sock)
+{
+	const char *why;
+	ResolverProgress progress = resolver_progress(sock->resolver, &why);
+
+	if (progress == RESOLVER_WAIT)
+		return SOCKET_WAIT;
+	if (progress == RESOLVER_FAILED)
+		return fail(sock, "could not resolve the host name", why);
+	close_fd(sock);
+	return try_addresses(sock) ? SOCKET_WAIT : SOCKET_FAILED;
+}
+
+/* The next one that does not refuse at once; false when all have been tried. */
+static bool
+try_addresses(RedisSocket *sock)
+{
+	while (sock->tried < sock->addresses.count)
+	{
+		const Address *next = &sock->addresses.items[sock->attempt++ % sock->addresses.count];
+
+		sock->tried++;
+		if (begin_connect(sock, next->address.ss_family, (const struct sockaddr *) &next->address, next->len))
+			return true;
+		(void) fail(sock, "could not connect", strerror(errno));
+	}
+	return false;
 }
 
 static bool
@@ -181,6 +223,8 @@ socket_connect(RedisSocket *sock)
 {
 	SocketProgress progress;
 
+	if (sock->resolver && (progress = resolve(sock)) != SOCKET_DONE)
+		return progress;
 	if (!sock->connected && (progress = finish_connect(sock)) != SOCKET_DONE)
 		return progress;
 	while (sock->tls)
@@ -214,7 +258,11 @@ finish_connect(RedisSocket *sock)
 	if (getsockopt(sock->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
 		error = errno;
 	if (error != 0)
-		return fail(sock, "could not connect", strerror(error));
+	{
+		(void) fail(sock, "could not connect", strerror(error));
+		close_fd(sock);
+		return try_addresses(sock) ? SOCKET_WAIT : SOCKET_FAILED;
+	}
 	if (getpeername(sock->fd, (struct sockaddr *) &peer, &peerlen) != 0)
 		return SOCKET_WAIT;		/* still under way */
 	sock->connected = true;
@@ -357,6 +405,22 @@ socket_has_output(const RedisSocket *sock)
 	const char *bytes;
 
 	return sock->tls != NULL && sa_tls_output(sock->tls, &bytes) > 0;
+}
+
+int
+socket_connect_events(const RedisSocket *sock)
+{
+	if (sock->resolver)
+		return WL_SOCKET_READABLE;
+	if (!sock->connected)
+		return WL_SOCKET_WRITEABLE;
+	return WL_SOCKET_READABLE | (socket_has_output(sock) ? WL_SOCKET_WRITEABLE : 0);
+}
+
+Instant
+socket_connect_next_event(const RedisSocket *sock)
+{
+	return sock->resolver ? resolver_next_event(sock->resolver) : INSTANT_NEVER;
 }
 
 static SocketProgress

@@ -27,7 +27,7 @@ deps_wanted() {
 		gcc libc6-dev make pkg-config \
 		"postgresql-$major" "postgresql-server-dev-$major" "postgresql-$major-pgtap" \
 		redis-server pgbouncer nginx haproxy caddy \
-		libhiredis-dev libevent-dev libjansson-dev libssl-dev libpq-dev \
+		libhiredis-dev libc-ares-dev libevent-dev libjansson-dev libssl-dev libpq-dev \
 		perl libipc-run-perl libdbd-pg-perl
 }
 
