@@ -8,8 +8,12 @@
  */
 #include "node/apply.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+static void make_room(SessauthNode *node, int count);
+static void exchange(SessauthNode *node, MemoryTable *table);
+static int64_t forgets_before_now(SessauthNode *node);
 static void begin(SessauthNode *node);
 static void end(SessauthNode *node, int64_t horizon, const SaEntry *entries, const bool *news, int count);
 static bool is_news(const SessauthNode *node, const SaEntry *entry, int64_t forgets_before);
@@ -21,6 +25,7 @@ apply_entries(SessauthNode *node, const SaEntry *entries, int count, int64_t rec
 	bool		extended;
 	int64_t		horizon;
 
+	make_room(node, count);
 	begin(node);
 	horizon = node->lease.horizon;
 	for (int i = 0; i < count; i++)
@@ -74,12 +79,16 @@ apply_grant(SessauthNode *node, const LeaseGrant *grant, int64_t t0, int64_t rec
 	return extended;
 }
 
+/* Walking through a large memory takes long, so nobody who decides waits for it. */
 void
 apply_prune(SessauthNode *node)
 {
-	begin(node);
-	memory_prune(&node->memory, node_forgets_before(node, clock_now()), false);
-	end(node, node->lease.horizon, NULL, NULL, 0);
+	MemoryTable table;
+
+	pthread_mutex_lock(&node->apply_lock);
+	if (memory_build_pruned(&node->memory, forgets_before_now(node), false, &table))
+		exchange(node, &table);
+	pthread_mutex_unlock(&node->apply_lock);
 }
 
 void
@@ -88,6 +97,39 @@ apply_drop_lease(SessauthNode *node)
 	begin(node);
 	lease_drop(&node->lease);
 	end(node, node->lease.horizon, NULL, NULL, 0);
+}
+
+/* The same for growing. What does not fit nevertheless, memory_apply finds room for, or says so. */
+static void
+make_room(SessauthNode *node, int count)
+{
+	MemoryTable table;
+
+	pthread_mutex_lock(&node->apply_lock);
+	if (memory_build_grown(&node->memory, (size_t) count, forgets_before_now(node), &table))
+		exchange(node, &table);
+	pthread_mutex_unlock(&node->apply_lock);
+}
+
+/* With apply_lock, so that nobody changes the memory between building the table and this. */
+static void
+exchange(SessauthNode *node, MemoryTable *table)
+{
+	many_readers_write(&node->known_lock);
+	memory_exchange(&node->memory, table);
+	many_readers_end_write(&node->known_lock);
+	free(table->entries);
+}
+
+static int64_t
+forgets_before_now(SessauthNode *node)
+{
+	int64_t		result;
+
+	many_readers_read(&node->known_lock);
+	result = node_forgets_before(node, clock_now());
+	many_readers_end_read(&node->known_lock);
+	return result;
 }
 
 static void

@@ -13,7 +13,10 @@
 #define SIZE_MIN 256
 
 static MemoryEntry *find(const MemoryEntry *entries, size_t size, const MemoryName *name);
-static bool rebuild(Memory *memory, size_t size, int64_t now);
+static bool grow(Memory *memory, int64_t now);
+static bool is_crowded(const Memory *memory, size_t more);
+static bool is_free(const MemoryEntry *entry);
+static bool build(const Memory *memory, size_t size, int64_t now, MemoryTable *out);
 
 bool
 memory_init(Memory *memory, size_t max)
@@ -78,7 +81,7 @@ memory_apply(Memory *memory, const SaEntry *entry, int64_t now)
 		return true;
 	memory_entry_name(memory, entry, &name, &epoch);
 	slot = find(memory->entries, memory->size, &name);
-	if (slot->name.half[0] == 0 && slot->name.half[1] == 0)
+	if (is_free(slot))
 	{
 		if (memory->count >= memory->max)
 		{
@@ -87,7 +90,7 @@ memory_apply(Memory *memory, const SaEntry *entry, int64_t now)
 			if (memory->count >= memory->max)
 				return false;
 		}
-		if ((memory->count + 1) * 10 > memory->size * 7 && !rebuild(memory, memory->size * 2, now))
+		if (is_crowded(memory, 1) && !grow(memory, now))
 			return false;
 		slot = find(memory->entries, memory->size, &name);
 		slot->name = name;
@@ -102,35 +105,87 @@ memory_apply(Memory *memory, const SaEntry *entry, int64_t now)
 	return true;
 }
 
+static bool
+grow(Memory *memory, int64_t now)
+{
+	MemoryTable table;
+
+	if (!memory_build_grown(memory, 1, now, &table))
+		return false;
+	memory_exchange(memory, &table);
+	free(table.entries);
+	return true;
+}
+
 void
 memory_prune(Memory *memory, int64_t now, bool force)
+{
+	MemoryTable table;
+
+	if (!memory_build_pruned(memory, now, force, &table))
+	{
+		memory->next_expiry = table.next_expiry;
+		return;
+	}
+	memory_exchange(memory, &table);
+	free(table.entries);
+}
+
+bool
+memory_build_grown(const Memory *memory, size_t more, int64_t now, MemoryTable *out)
+{
+	return is_crowded(memory, more) && build(memory, memory->size * 2, now, out);
+}
+
+bool
+memory_build_pruned(const Memory *memory, int64_t now, bool force, MemoryTable *out)
 {
 	size_t		expired = 0;
 	size_t		size = SIZE_MIN;
 
-	int64_t		next_expiry = INT64_MAX;
-
+	*out = (MemoryTable) {.next_expiry = INT64_MAX};
 	for (size_t i = 0; i < memory->size; i++)
 	{
 		const MemoryEntry *entry = &memory->entries[i];
 
-		if ((entry->name.half[0] | entry->name.half[1]) == 0)
+		if (is_free(entry))
 			continue;
 		if (entry->until <= now)
 			expired++;
-		else if (entry->until < next_expiry)
-			next_expiry = entry->until;
+		if (entry->until < out->next_expiry)
+			out->next_expiry = entry->until;
 	}
-	if (expired == 0)
-		memory->next_expiry = next_expiry;
 	if (expired == 0 || (!force && expired * 4 < memory->count))
-		return;
+		return false;
 	while (size * 5 < (memory->count - expired) * 10)
 		size *= 2;
 
 	/* Without memory for it, what has expired stays a little longer. */
-	if (rebuild(memory, size, now))
-		memory->next_expiry = next_expiry;
+	return build(memory, size, now, out);
+}
+
+void
+memory_exchange(Memory *memory, MemoryTable *table)
+{
+	MemoryTable before = {memory->entries, memory->size, memory->count, memory->next_expiry};
+
+	memory->entries = table->entries;
+	memory->size = table->size;
+	memory->count = table->count;
+	memory->next_expiry = table->next_expiry;
+	*table = before;
+}
+
+static bool
+is_crowded(const Memory *memory, size_t more)
+{
+	return (memory->count + more) * 10 > memory->size * 7;
+}
+
+static bool
+is_free(const MemoryEntry *entry)
+{
+	return (entry->name.half[0] | entry->name.half[1]) == 0;
 }
 
 /* The entry of that name, or the free one where it belongs. The table is never full. */
@@ -146,25 +201,23 @@ find(const MemoryEntry *entries, size_t size, const MemoryName *name)
 }
 
 static bool
-rebuild(Memory *memory, size_t size, int64_t now)
+build(const Memory *memory, size_t size, int64_t now, MemoryTable *out)
 {
 	MemoryEntry *entries = calloc(size, sizeof(MemoryEntry));
-	size_t		count = 0;
 
 	if (entries == NULL)
 		return false;
+	*out = (MemoryTable) {entries, size, 0, INT64_MAX};
 	for (size_t i = 0; i < memory->size; i++)
 	{
-		MemoryEntry *old = &memory->entries[i];
+		const MemoryEntry *entry = &memory->entries[i];
 
-		if ((old->name.half[0] | old->name.half[1]) == 0 || old->until <= now)
+		if (is_free(entry) || entry->until <= now)
 			continue;
-		*find(entries, size, &old->name) = *old;
-		count++;
+		*find(out->entries, size, &entry->name) = *entry;
+		out->count++;
+		if (entry->until < out->next_expiry)
+			out->next_expiry = entry->until;
 	}
-	free(memory->entries);
-	memory->entries = entries;
-	memory->size = size;
-	memory->count = count;
 	return true;
 }

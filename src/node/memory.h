@@ -40,6 +40,15 @@ typedef struct Memory
 	int64_t		next_expiry;	/* nothing expires before this (unix ms): no need to look for room */
 } Memory;
 
+/* A table to take the place of the one in use. */
+typedef struct MemoryTable
+{
+	MemoryEntry *entries;		/* NULL: none */
+	size_t		size;
+	size_t		count;
+	int64_t		next_expiry;
+} MemoryTable;
+
 extern bool memory_init(Memory *memory, size_t max);
 extern void memory_free(Memory *memory);
 
@@ -60,5 +69,16 @@ extern bool memory_apply(Memory *memory, const SaEntry *entry, int64_t now);
 
 /* Forgets what has expired, when that is worth the walk or force is set. */
 extern void memory_prune(Memory *memory, int64_t now, bool force);
+
+/*
+ * The long part of growing and of forgetting, beforehand: only looks at the memory, so whoever reads it may go on; nobody may change it until
+ * memory_exchange. Growing makes room for that many more. False: there is nothing to do, or memory is short; after
+ * looking for what has expired, out->next_expiry says when the first will.
+ */
+extern bool memory_build_grown(const Memory *memory, size_t more, int64_t now, MemoryTable *out);
+extern bool memory_build_pruned(const Memory *memory, int64_t now, bool force, MemoryTable *out);
+
+/* The short part: *table is then the one that was in use; free its entries when nobody can be reading it. */
+extern void memory_exchange(Memory *memory, MemoryTable *table);
 
 #endif							/* SESSAUTH_NODE_MEMORY_H */

@@ -80,6 +80,40 @@ test_growing(void)
 	memory_free(&memory);
 }
 
+/* Growing and forgetting in two steps: the first changes nothing, and the second nothing that is still known. */
+static void
+test_exchange(void)
+{
+	MemoryTable table;
+	char		uid[16];
+	int			found = 0;
+
+	memory_init(&memory, 1000);
+	for (int i = 0; i < 170; i++)
+	{
+		snprintf(uid, sizeof(uid), "u%d", i);
+		apply(SA_KIND_USER, "t", uid, i + 1, NOW + 100 + i, NOW);
+	}
+	ok(!memory_build_grown(&memory, 9, NOW, &table), "there is room for some more");
+	ok(!memory_build_pruned(&memory, NOW + 99, true, &table) && table.next_expiry == NOW + 100, "nothing has expired, and the first will then");
+	ok(memory_build_grown(&memory, 64, NOW, &table) && table.count == 170 && table.size == memory.size * 2, "a larger table is built");
+	ok(epoch_of(SA_KIND_USER, "t", "u169") == 170 && memory.size < table.size, "which changes nothing yet");
+	memory_exchange(&memory, &table);
+	free(table.entries);
+	for (int i = 0; i < 170; i++)
+	{
+		snprintf(uid, sizeof(uid), "u%d", i);
+		found += epoch_of(SA_KIND_USER, "t", uid) == i + 1;
+	}
+	ok(found == 170 && memory.count == 170, "everything is in it");
+	ok(!memory_build_pruned(&memory, NOW + 110, false, &table), "little has expired: not worth it");
+	ok(memory_build_pruned(&memory, NOW + 110, true, &table) && table.count == 159 && table.next_expiry == NOW + 111, "without what has expired");
+	memory_exchange(&memory, &table);
+	free(table.entries);
+	ok(epoch_of(SA_KIND_USER, "t", "u10") == 0 && epoch_of(SA_KIND_USER, "t", "u11") == 12 && memory.count == 159, "that is forgotten, and nothing else");
+	memory_free(&memory);
+}
+
 static void
 test_expired(void)
 {
@@ -195,6 +229,7 @@ main(void)
 {
 	test_kinds();
 	test_growing();
+	test_exchange();
 	test_expired();
 	test_bound();
 	for (unsigned int seed = 1; seed <= 5; seed++)
