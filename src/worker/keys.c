@@ -16,17 +16,18 @@
 #include "worker/worker.h"
 #include "worker/worker_tx.h"
 
-#define ITEMS_PER_ROUND		1024
+#define ITEMS_PER_ROUND		2048
 #define ITEMS_PER_SCRIPT	64
 #define KEYS_PER_ITEM		3
 #define ARGS_PER_ITEM		13
+#define STORE_MS			500		/* how often the position is stored, when it does nothing but move */
 
 static bool is_sound(const KeyItem *item, int64 now_ms);
 static void send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int count, KeysMark mark);
 static void add_item(const char *prefix, const KeyItem *item, SaField *keys, int *nkeys, SaField *args, int *nargs);
 static void add_epoch(const char *key, int64 epoch, SaField *args, int *nargs);
 static SaField number(int64 value);
-static char *key_buffer(void);
+static SaField keep(const char *key);
 
 bool
 keys_pending(const Mirror *mirror)
@@ -44,6 +45,7 @@ keys_sync(Mirror *mirror, const LedgerState *state)
 	mirror->synced_at = 0;
 	mirror->sync_began_at = ledger_now();
 	mirror->store_feed = true;
+	mirror->store_at = 0;
 }
 
 void
@@ -53,15 +55,14 @@ keys_plan(Mirror *mirror, const LedgerState *state)
 	int			count;
 	int			sound;
 
-	mirror->ahead = mirror->feed;
-	if (!feed_has_more(&mirror->feed))
+	if (!feed_has_more(&mirror->ahead))
 		return;
 	items = palloc(sizeof(KeyItem) * ITEMS_PER_ROUND);
 	count = feed_read(&mirror->ahead, state, mirror->cursors, ITEMS_PER_ROUND, items);
 	sound = keys_write(mirror, state, items, count, KEYS_PLAIN);
 	if (mirror->ahead.sync == FEED_SYNC_LAST)
 		send_items(mirror, state, NULL, 0, KEYS_END_SYNC);
-	else if (mirror->feed.sync != FEED_SYNC_NONE)
+	else if (mirror->ahead.sync != FEED_SYNC_NONE)
 		mirror->synced_keys += sound;
 }
 
@@ -82,7 +83,7 @@ void
 keys_delete(Mirror *mirror, const LedgerState *state, const Repair *repairs, int count)
 {
 	SaField    *argv = palloc(sizeof(SaField) * (3 + 2 * count));
-	char	   *mirror_key = key_buffer();
+	char		mirror_key[SA_REDIS_KEY_SIZE];
 	int			nkeys = 1;
 	int			argc;
 
@@ -119,6 +120,7 @@ keys_settle(Mirror *mirror, bool arrived)
 			mirror->feed.sync = FEED_SYNC_NONE;
 			mirror->synced_at = ledger_now();
 			mirror->store_feed = true;
+			mirror->store_at = 0;
 			ereport(LOG, (errmsg("sessauth: mirror \"%s\" has been synchronised with %lld keys",
 								 mirror->name, (long long) mirror->synced_keys)));
 		}
@@ -176,6 +178,7 @@ keys_store(Mirror *mirror)
 	nulls[4] = mirror->synced_at == 0;
 	worker_query(&query, values, nulls);
 	mirror->store_feed = false;
+	mirror->store_at = instant_after(clock_boot(), STORE_MS);
 	mirror->storing = true;
 }
 
@@ -205,7 +208,7 @@ send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int c
 {
 	SaField    *argv = palloc(sizeof(SaField) * (4 + count * (KEYS_PER_ITEM + ARGS_PER_ITEM)));
 	SaField    *args = palloc(sizeof(SaField) * (count * ARGS_PER_ITEM + 1));
-	char	   *mirror_key = key_buffer();
+	char		mirror_key[SA_REDIS_KEY_SIZE];
 	int			nkeys = 1;
 	int			nargs = 0;
 
@@ -223,7 +226,7 @@ send_items(Mirror *mirror, const LedgerState *state, const KeyItem *items, int c
 static void
 add_item(const char *prefix, const KeyItem *item, SaField *keys, int *nkeys, SaField *args, int *nargs)
 {
-	char	   *key = key_buffer();
+	char		key[SA_REDIS_KEY_SIZE];
 	size_t		tidlen = strlen(item->tid);
 	char	   *mac = palloc(SA_MAC_TEXT_LEN + 1);
 	const char *state = item->live ? "active" : "revoked";
@@ -231,7 +234,7 @@ add_item(const char *prefix, const KeyItem *item, SaField *keys, int *nkeys, SaF
 	if (item->kind == KEY_ITEM_SESSION)
 	{
 		sa_name_session(prefix, item->tid, tidlen, item->sid, key);
-		keys[(*nkeys)++] = SA_FIELD_STR(key);
+		keys[(*nkeys)++] = keep(key);
 		if (!sa_session_mac(mirror_link_key, key, item->uid, strlen(item->uid), item->epoch, item->tepoch, item->exp,
 							state, item->version, mac))
 			elog(ERROR, "sessauth: could not authenticate a key");
@@ -244,7 +247,6 @@ add_item(const char *prefix, const KeyItem *item, SaField *keys, int *nkeys, SaF
 		args[(*nargs)++] = SA_FIELD_STR(state);
 		args[(*nargs)++] = SA_FIELD_STR(mac);
 		args[(*nargs)++] = number(item->expire_at);
-		key = key_buffer();
 	}
 	else
 		args[(*nargs)++] = SA_FIELD(item->kind == KEY_ITEM_USER ? "u" : "t", 1);
@@ -252,16 +254,15 @@ add_item(const char *prefix, const KeyItem *item, SaField *keys, int *nkeys, SaF
 	if (item->kind != KEY_ITEM_TENANT)
 	{
 		sa_name_user_epoch(prefix, item->tid, tidlen, item->uid, strlen(item->uid), key);
-		keys[(*nkeys)++] = SA_FIELD_STR(key);
+		keys[(*nkeys)++] = keep(key);
 		add_epoch(key, item->user_epoch, args, nargs);
-		key = key_buffer();
 	}
 	if (item->kind == KEY_ITEM_USER)
 		args[(*nargs)++] = number(item->expire_at);
 	else
 	{
 		sa_name_tenant_epoch(prefix, item->tid, tidlen, key);
-		keys[(*nkeys)++] = SA_FIELD_STR(key);
+		keys[(*nkeys)++] = keep(key);
 		add_epoch(key, item->tenant_epoch, args, nargs);
 	}
 }
@@ -287,8 +288,11 @@ number(int64 value)
 	return SA_FIELD(text, len);
 }
 
-static char *
-key_buffer(void)
+/* Thousands of names are kept at a time, and few are as long as they may be. */
+static SaField
+keep(const char *key)
 {
-	return palloc(SA_REDIS_KEY_SIZE);
+	size_t		len = strlen(key);
+
+	return SA_FIELD(pnstrdup(key, len), len);
 }

@@ -104,7 +104,8 @@ bool
 mirrors_need_transaction(void)
 {
 	for (int i = 0; i < mirror_count; i++)
-		if (mirrors[i]->exchange == EXCHANGE_NONE &&
+		if (publish_may_add(mirrors[i]) ? publish_has_more(mirrors[i]) :
+			mirrors[i]->exchange == EXCHANGE_NONE &&
 			(mirrors[i]->phase == MIRROR_CHECK || mirrors[i]->phase == MIRROR_RELEASED ||
 			 adopt_pending(mirrors[i], clock_boot()) || reconcile_pending(mirrors[i], clock_boot()) ||
 			 (mirrors[i]->phase == MIRROR_STREAMING &&
@@ -130,6 +131,8 @@ mirrors_next_event(Instant now, Instant next_round)
 			next = Min(next, Max(mirror->adopt_retry_at, next_round));
 		else if (mirror->phase == MIRROR_DOWN && mirror_link_key != NULL)
 			next = Min(next, mirror->retry_at);
+		else if (publish_may_add(mirror) && publish_has_more(mirror))
+			next = Min(next, now);
 		else if (mirror->exchange != EXCHANGE_NONE || mirror->link.state == LINK_CONNECTING)
 			next = Min(next, link_next_event(&mirror->link));
 		else if (mirror->phase == MIRROR_STREAMING)
@@ -138,7 +141,7 @@ mirrors_next_event(Instant now, Instant next_round)
 	return next;
 }
 
-/* Inside the transaction: what each mirror that is free will be sent. */
+/* Inside the transaction: what each mirror that has an ear for it will be sent. */
 void
 mirrors_plan(LedgerState *state)
 {
@@ -146,6 +149,8 @@ mirrors_plan(LedgerState *state)
 	{
 		Mirror	   *mirror = mirrors[i];
 
+		if (publish_may_add(mirror))
+			publish_more(mirror, state);
 		if (mirror->exchange != EXCHANGE_NONE || mirror->link.state != LINK_READY)
 			continue;
 		if (mirror->phase == MIRROR_CHECK)
@@ -161,9 +166,14 @@ void
 mirrors_send(Instant now)
 {
 	for (int i = 0; i < mirror_count; i++)
+	{
+		if (mirrors[i]->adding)
+			link_extend(&mirrors[i]->link, instant_after(now, EXCHANGE_TIMEOUT_MS));
+		publish_added(mirrors[i], true);
 		if (mirrors[i]->exchange == EXCHANGE_NONE && mirrors[i]->link.state == LINK_READY && mirrors[i]->link.expected > 0)
 			begin(mirrors[i], mirrors[i]->phase == MIRROR_CLAIM ? EXCHANGE_CLAIM :
 				  mirrors[i]->phase == MIRROR_RELEASED ? EXCHANGE_RELEASE : EXCHANGE_PUBLISH, now);
+	}
 }
 
 void
@@ -173,6 +183,7 @@ mirrors_discard(void)
 	{
 		mirrors[i]->store_feed |= mirrors[i]->storing;
 		mirrors[i]->storing = false;
+		publish_added(mirrors[i], false);
 		if (mirrors[i]->exchange == EXCHANGE_NONE && mirrors[i]->link.state == LINK_READY)
 		{
 			link_finish(&mirrors[i]->link);
@@ -295,6 +306,7 @@ mirror_fail(Mirror *mirror, const char *error)
 
 	strlcpy(text, error ? error : "", sizeof(text));	/* it may live in the link that is closed now */
 	link_close(&mirror->link);
+	mirror->adding = false;
 	keys_settle(mirror, false);
 	reconcile_reset(mirror);
 	mirror->phase = MIRROR_DOWN;

@@ -5,7 +5,8 @@
  * Order is everything here (doc/protocol.md, section 4): nonces are read, then
  * a snapshot is taken and what it sees is numbered, then entries are appended, then the beat and the
  * answers go out. One pipeline carries entries, the beat and keys; each script checks that the mirror
- * is exactly where we left it, so when one of them finds otherwise those behind it do nothing.
+ * is exactly where we left it, so when one of them finds otherwise those behind it do nothing. That is why
+ * more can be added to a pipeline before its first replies are here: Redis works on one batch while we read the next.
  */
 #include "postgres.h"
 
@@ -20,6 +21,8 @@
 
 #define ENTRIES_PER_ROUND	2000
 #define ENTRIES_PER_SCRIPT	100
+#define UNANSWERED_MAX		48		/* scripts: about one round's */
+#define SCRIPTS_MAX			2000	/* of one exchange: its end is when they count as arrived */
 #define REMOVALS_PER_BEAT	64
 #define SCHEMA				"1"
 #define BLAME_FIRST_MS		1000	/* how long a mirror that was found ahead of the ledger is not believed again */
@@ -190,6 +193,9 @@ publish_plan(Mirror *mirror, LedgerState *state)
 {
 	mirror->publishing = 0;
 	mirror->beating = false;
+	mirror->next_n = mirror->n;
+	strlcpy(mirror->next_tail, mirror->tail, sizeof(mirror->next_tail));
+	mirror->ahead = mirror->feed;
 	if (strcmp(mirror->generation, state->generation) == 0 && !plan_entries(mirror, state))
 	{
 		/* Somebody has deleted rows of it, or written into it. Dense numbers are what nodes go by. */
@@ -214,6 +220,58 @@ publish_plan(Mirror *mirror, LedgerState *state)
 		keys_settle(mirror, true);
 }
 
+bool
+publish_may_add(const Mirror *mirror)
+{
+	int			unanswered = link_unanswered(&mirror->link);
+
+	/* Nonces, a beat and the end of a full sync have their place at the beginning or the end of an exchange. */
+	return mirror->phase == MIRROR_STREAMING && mirror->exchange == EXCHANGE_PUBLISH && !mirror->beating &&
+		mirror->ahead.sync != FEED_SYNC_LAST && (mirror->nonces_read || clock_boot() < mirror->next_beat) &&
+		unanswered > 0 && unanswered <= UNANSWERED_MAX && mirror->link.expected <= SCRIPTS_MAX;
+}
+
+bool
+publish_has_more(const Mirror *mirror)
+{
+	return mirror->behind > mirror->next_n - mirror->n || feed_has_more(&mirror->ahead);
+}
+
+/* What cannot be said in the generation of the exchange under way waits for its end. */
+void
+publish_more(Mirror *mirror, const LedgerState *state)
+{
+	if (strcmp(mirror->generation, state->generation) != 0)
+		return;
+	mirror->adding = true;
+	mirror->kept_n = mirror->next_n;
+	strlcpy(mirror->kept_tail, mirror->next_tail, sizeof(mirror->kept_tail));
+	mirror->kept_ahead = mirror->ahead;
+	if (!plan_entries(mirror, state))
+	{
+		publish_added(mirror, false);
+		return;
+	}
+	if (mirror->nonces_read && mirror->next_n == state->n)
+		plan_beat(mirror, state);
+	keys_plan(mirror, state);
+}
+
+void
+publish_added(Mirror *mirror, bool committed)
+{
+	if (!mirror->adding)
+		return;
+	mirror->adding = false;
+	if (committed)
+		return;
+	link_drop(&mirror->link);
+	mirror->next_n = mirror->kept_n;
+	strlcpy(mirror->next_tail, mirror->kept_tail, sizeof(mirror->next_tail));
+	mirror->ahead = mirror->kept_ahead;
+	mirror->beating = false;
+}
+
 /* False when the log has a hole, or an entry that cannot be said; what is queued then must not be sent. */
 static bool
 plan_entries(Mirror *mirror, const LedgerState *state)
@@ -221,13 +279,11 @@ plan_entries(Mirror *mirror, const LedgerState *state)
 	char		mirror_key[SA_REDIS_KEY_SIZE];
 	char		stream[SA_REDIS_KEY_SIZE];
 	SaEntry    *entries = NULL;
-	int64		after = Max(mirror->n, Min(state->low, state->n) - 1);	/* below low nothing matters any more */
-	int			count = mirror->n < state->n ? log_entries_read(state, after, ENTRIES_PER_ROUND, &entries) : 0;
+	int64		after = Max(mirror->next_n, Min(state->low, state->n) - 1); /* below low nothing matters any more */
+	int			count = mirror->next_n < state->n ? log_entries_read(state, after, ENTRIES_PER_ROUND, &entries) : 0;
 
 	mirror->behind = state->n - mirror->n;
-	mirror->next_n = mirror->n;
-	strlcpy(mirror->next_tail, mirror->tail, sizeof(mirror->next_tail));
-	if (mirror->n < state->n && !is_dense(entries, count, after + 1))
+	if (mirror->next_n < state->n && !is_dense(entries, count, after + 1))
 		return false;
 
 	sa_name_mirror(mirror->where.prefix, mirror_key);

@@ -67,7 +67,7 @@ static bool advanced;			/* by the transaction that is open */
 static bool again = false;		/* there is something left to decide */
 static Instant decided_at = 0;
 
-/* Marks as arrays for a statement; the way is the mirror's name, or empty: every mirror. */
+/* Marks as arrays for a statement; the way is the mirror's name, "*" for SQL, or empty: every mirror. */
 typedef struct WayTimes
 {
 	int			count;
@@ -289,20 +289,27 @@ record_arrivals(const LedgerState *state, int64 upto)
 	static WorkerQuery query = {
 		"INSERT INTO sessauth.arrival (event_id, tenant_id, committed_after, published_at, confirmed_at, ways)"
 		" SELECT l.event_id, nullif(l.tenant_id, ''), l.committed_after,"
-		"  (SELECT min(m.at) FROM unnest($4, $5, $6) m(way, n, at) WHERE m.way = '' AND m.n >= l.n), $7,"
-		"  (SELECT jsonb_object_agg(w.way, w.at) FROM (SELECT m.way, min(m.at) AS at FROM unnest($4, $5, $6) m(way, n, at)"
-		"   WHERE m.way <> '' AND m.n >= l.n GROUP BY m.way) w)"
+		"  ($5)[width_bucket(l.n - 1, $4) + 1], $9," /* marks ascend: the first that is not below n */
+		"  CASE WHEN cardinality($6) > 0 THEN"
+		"   (SELECT jsonb_object_agg(w.way, w.at) FROM (SELECT m.way, min(m.at) AS at FROM unnest($6, $7, $8) m(way, n, at)"
+		"    WHERE m.n >= l.n GROUP BY m.way) w) END"
 		" FROM sessauth.revocation_log l WHERE l.generation = $1 AND l.n > $2 AND l.n <= $3 AND l.committed_after IS NOT NULL"
-		" ON CONFLICT DO NOTHING", 7, {UUIDOID, INT8OID, INT8OID, TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID}
+		" ON CONFLICT DO NOTHING", 9, {UUIDOID, INT8OID, INT8OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
+		TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID}
+	};
+	WayTimes	all = {
+		.ways = palloc(sizeof(Datum) * MARKS_MAX),
+		.numbers = palloc(sizeof(Datum) * MARKS_MAX),
+		.times = palloc(sizeof(Datum) * MARKS_MAX)
 	};
 	WayTimes	times = {
-		.ways = palloc(sizeof(Datum) * MARKS_MAX * (mirror_count + 2)),
-		.numbers = palloc(sizeof(Datum) * MARKS_MAX * (mirror_count + 2)),
-		.times = palloc(sizeof(Datum) * MARKS_MAX * (mirror_count + 2))
+		.ways = palloc(sizeof(Datum) * MARKS_MAX * (mirror_count + 1)),
+		.numbers = palloc(sizeof(Datum) * MARKS_MAX * (mirror_count + 1)),
+		.times = palloc(sizeof(Datum) * MARKS_MAX * (mirror_count + 1))
 	};
-	Datum		values[7];
+	Datum		values[9];
 
-	take_times(&times, "", &published, state, upto);
+	take_times(&all, "", &published, state, upto);
 	if (mirror_count + (sql_nodes_exist() ? 1 : 0) > 1)
 	{
 		for (int i = 0; i < mirror_count; i++)
@@ -312,10 +319,12 @@ record_arrivals(const LedgerState *state, int64 upto)
 	values[0] = DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation));
 	values[1] = Int64GetDatum(known_n);
 	values[2] = Int64GetDatum(upto);
-	values[3] = PointerGetDatum(construct_array(times.ways, times.count, TEXTOID, -1, false, TYPALIGN_INT));
-	values[4] = PointerGetDatum(construct_array(times.numbers, times.count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	values[5] = PointerGetDatum(construct_array(times.times, times.count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	values[6] = TimestampTzGetDatum(ledger_now());
+	values[3] = PointerGetDatum(construct_array(all.numbers, all.count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[4] = PointerGetDatum(construct_array(all.times, all.count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[5] = PointerGetDatum(construct_array(times.ways, times.count, TEXTOID, -1, false, TYPALIGN_INT));
+	values[6] = PointerGetDatum(construct_array(times.numbers, times.count, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[7] = PointerGetDatum(construct_array(times.times, times.count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[8] = TimestampTzGetDatum(ledger_now());
 	worker_query(&query, values, NULL);
 }
 

@@ -106,17 +106,38 @@ void
 link_begin(RedisLink *link, Instant deadline)
 {
 	Assert(link->state == LINK_READY);
-	if (link->replies_size < link->expected)
-	{
-		if (link->replies)
-			pfree(link->replies);
-		link->replies = MemoryContextAlloc(TopMemoryContext, sizeof(redisReply *) * link->expected);
-		link->replies_size = link->expected;
-	}
 	link->count = 0;
 	link->received = 0;
-	link->deadline = deadline;
 	link->state = LINK_BUSY;
+	link_extend(link, deadline);
+}
+
+void
+link_extend(RedisLink *link, Instant deadline)
+{
+	Assert(link->state == LINK_BUSY);
+	if (link->replies == NULL)
+		link->replies = MemoryContextAlloc(TopMemoryContext, sizeof(redisReply *) * link->expected);
+	else if (link->replies_size < link->expected)
+		link->replies = repalloc(link->replies, sizeof(redisReply *) * link->expected);
+	link->replies_size = Max(link->replies_size, link->expected);
+	link->begun_len = link->out.len;
+	link->begun_expected = link->expected;
+	link->deadline = deadline;
+}
+
+void
+link_drop(RedisLink *link)
+{
+	Assert(link->state == LINK_BUSY);
+	link->out.len = link->begun_len;
+	link->expected = link->begun_expected;
+}
+
+int
+link_unanswered(const RedisLink *link)
+{
+	return link->sent < link->out.len ? -1 : link->expected - link->count;
 }
 
 LinkProgress
@@ -170,7 +191,15 @@ link_progress(RedisLink *link, Instant now)
 static bool
 send_some(RedisLink *link)
 {
-	if (socket_send(&link->socket, link->out.data, link->out.len, &link->sent) != SOCKET_FAILED)
+	SocketProgress progress = socket_send(&link->socket, link->out.data, link->out.len, &link->sent);
+
+	if (progress == SOCKET_DONE)
+	{
+		/* An exchange that is extended again and again shall not grow. */
+		resetStringInfo(&link->out);
+		link->sent = link->begun_len = 0;
+	}
+	if (progress != SOCKET_FAILED)
 		return true;
 	(void) fail(link, link->socket.error);
 	return false;

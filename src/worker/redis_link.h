@@ -38,7 +38,9 @@ typedef struct RedisLink
 	Instant		deadline;		/* of the connect or the exchange; absolute */
 	StringInfoData out;			/* queued bytes; "sent" of them are gone */
 	int			sent;
-	int			expected;		/* replies of this exchange */
+	int			expected;		/* replies of this exchange, and of what has been queued since */
+	int			begun_len;		/* of "out" without that */
+	int			begun_expected;
 	int			count;			/* of which are here */
 	redisReply **replies;		/* malloc'ed by hiredis, freed by link_finish */
 	int			replies_size;
@@ -57,6 +59,13 @@ extern void link_command(RedisLink *link, int argc, const SaField *argv);
 
 /* Sends what was queued. The exchange is over when link_progress says so. */
 extern void link_begin(RedisLink *link, Instant deadline);
+
+/* Makes what has been queued since part of the exchange under way, or forgets it. */
+extern void link_extend(RedisLink *link, Instant deadline);
+extern void link_drop(RedisLink *link);
+
+/* Replies that are still to come; -1 when not even all commands are gone. */
+extern int	link_unanswered(const RedisLink *link);
 
 typedef enum LinkProgress
 {

@@ -319,7 +319,7 @@ transaction(void)
 	}
 
 	for (int i = 0; i < mirror_count; i++)
-		if (mirrors[i]->store_feed)
+		if (mirrors[i]->store_feed && clock_boot() >= mirrors[i]->store_at)
 			keys_store(mirrors[i]);
 	if (ledger_state_read(&state))
 	{

@@ -143,6 +143,12 @@ typedef struct Mirror
 	int64		behind;
 	int			publishing;		/* scripts that the plan has queued */
 
+	/* what the exchange under way would lead to without what is being added to it; see publish_more() */
+	bool		adding;
+	int64		kept_n;
+	char		kept_tail[SA_MAC_TEXT_LEN + 1];
+	FeedPosition kept_ahead;
+
 	/* beats */
 	Instant		next_beat;
 	bool		nonces_read;	/* in this round, before the transaction that comes */
@@ -168,6 +174,7 @@ typedef struct Mirror
 	TimestampTz synced_at;		/* 0: a full sync is needed or under way */
 	TimestampTz sync_began_at;
 	bool		store_feed;		/* mirror_state is behind */
+	Instant		store_at;		/* and need not be brought up to date before */
 	bool		storing;		/* it is being written by the transaction that is open */
 
 	Reconcile	reconcile;
@@ -218,6 +225,10 @@ extern void adopt_remembered(void); /* outside transactions; makes its own. Thro
 /* ---- publish.c: the stream ---- */
 extern void publish_check(Mirror *mirror, LedgerState *state);
 extern void publish_plan(Mirror *mirror, LedgerState *state);
+extern bool publish_may_add(const Mirror *mirror);	/* to the exchange under way */
+extern bool publish_has_more(const Mirror *mirror); /* than what the exchange under way brings */
+extern void publish_more(Mirror *mirror, const LedgerState *state); /* adds it */
+extern void publish_added(Mirror *mirror, bool committed);	/* or not: outside the transaction */
 extern void publish_done(Mirror *mirror, Instant now);
 
 /* ---- keys.c ---- */

@@ -9,9 +9,10 @@ use FindBin;
 use lib $FindBin::Bin;
 use Sessauth;
 use Test::More;
+use Time::HiRes qw(sleep);
 use Worker;
 
-my ($ledger, $dba, $redis) = worker_ledger('publish', config => "max_prepared_transactions = 5\n");
+my ($ledger, $dba, $redis) = worker_ledger('publish', config => "max_prepared_transactions = 5\nsessauth.max_lease = 1s\n");
 my $key = link_key($dba);
 
 # ---- what is written ----
@@ -163,5 +164,31 @@ for (1 .. 20)
 my $counted = wait_statistics();
 my $each = ($counted->{pages} - $before->{pages}) / ($counted->{scans} - $before->{scans});
 cmp_ok($each, '<', 10, 'what is new is found without walking through what is old');
+
+# ---- more for a pipeline that is under way ----
+
+# A transaction that fails after it has added something: receipts are decided last.
+poll_until('receipts', sub { $dba->do(q{SELECT sessauth.revoke_user('acme', 'any')}); value($dba, 'SELECT count(*) FROM sessauth.arrival') });
+$ledger->append_conf('postgresql.conf', 'sessauth.heartbeat_interval = 10s');	# a beat that is due ends what is under way
+$ledger->reload;
+poll_until('a pause between beats', sub { value($dba, q{SELECT last_beat_age > '2 s' FROM sessauth.mirrors}) });
+my $log_from = -s $ledger->logfile;
+$redis->pause;
+my @added = map {
+	my $revocation = value($dba, q{SELECT sessauth.revoke_user('acme', 'one more')});
+	poll_until('its number', sub { value($dba, 'SELECT 1 FROM sessauth.revocation_log WHERE event_id = ?', $revocation) });
+	$revocation
+} 1 .. 3;
+sleep 0.1;
+my $locker = $ledger->dbh;
+$locker->begin_work;
+$locker->do('LOCK TABLE sessauth.arrival');
+push @added, value($dba, q{SELECT sessauth.revoke_user('acme', 'one too many')});
+wait_log($ledger, qr/could not look at the ledger/, $log_from);
+$locker->rollback;
+poll_until('its number', sub { value($dba, 'SELECT 1 FROM sessauth.revocation_log WHERE event_id = ?', $added[-1]) });
+$redis->continue;
+wait_revocation($redis, $_) for @added;
+unlike(substr(slurp_file($ledger->logfile), $log_from), qr/not as it was left/, 'nothing of a transaction that failed was sent');
 
 done_testing;
