@@ -4,7 +4,8 @@
  *
  * evhttp's own timeout is of silence, so a client that sends a byte now and then would keep its connection for
  * ever; here a request must have arrived as a whole, and its answer been taken, within the time. evhttp does not say when it has closed a
- * connection, but then it takes its callbacks off the bufferevent, which we keep a reference to.
+ * connection, but then it takes its callbacks off the bufferevent, which we keep a reference to. Until that is given back the bufferevent has its
+ * descriptor, which closes with it: otherwise the next connection could get the same one, and the old bufferevent would read from it.
  */
 #include "gate/connections.h"
 
@@ -15,7 +16,7 @@
 
 #include "node/sessauth.h"
 
-#define SWEEP_MS	500
+#define SWEEP_MS	100
 
 typedef struct Connection
 {
@@ -75,7 +76,7 @@ struct bufferevent *
 connections_add(Connections *connections)
 {
 	Connection *connection = calloc(1, sizeof(*connection));
-	struct bufferevent *bev = connection ? bufferevent_socket_new(connections->base, -1, 0) : NULL;
+	struct bufferevent *bev = connection ? bufferevent_socket_new(connections->base, -1, BEV_OPT_CLOSE_ON_FREE) : NULL;
 
 	if (bev == NULL ||
 		evbuffer_add_cb(bufferevent_get_input(bev), on_input, connection) == NULL ||

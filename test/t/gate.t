@@ -111,6 +111,24 @@ subtest 'many connections to many threads' => sub {
 	is($gate->stop, 0, 'it ends cleanly');
 };
 
+subtest 'one connection after the other, with the same descriptor' => sub {
+	my $ledger   = ledger();
+	my $gate     = ready($ledger, '--threads', 1);
+	my $token    = $ledger->token;
+	my $answered = 0;
+	for my $round (1 .. 20)
+	{
+		my $short = connect_to($gate);
+		print $short "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+		read_all($short);
+		my $long = connect_to($gate);
+		print $long "GET /auth HTTP/1.1\r\nHost: x\r\nX-Long: ", 'x' x 12_000, "\r\nAuthorization: Bearer $token\r\n\r\n";
+		IO::Select->new($long)->can_read(10) && sysread($long, my $answer, 4096) or last;
+		$answered++ if $answer =~ m{^HTTP/1.1 200 };
+	}
+	is($answered, 20, 'each is read by itself alone, as long as its request may be');
+};
+
 subtest 'stopping' => sub {
 	my $ledger = ledger();
 	my $gate   = ready($ledger);
