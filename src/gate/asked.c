@@ -117,8 +117,11 @@ on_answered(void *arg, const SessauthDecision *decision)
 static void
 on_closed(struct evhttp_connection *connection, void *arg)
 {
+	Asked	   *asked = arg;
+
 	(void) connection;
-	((Asked *) arg)->request = NULL;	/* libevent frees it with its connection */
+	reply_to_nobody(asked->request);
+	asked->request = NULL;
 }
 
 static Asked *

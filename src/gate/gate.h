@@ -100,6 +100,12 @@ extern void asked_free(Worker *worker); /* after sessauth_close */
 extern void reply(Gate *gate, struct evhttp_request *request, int status, const char *phrase, const char *body);
 extern void reply_header(struct evhttp_request *request, const char *name, const char *value);
 
+/*
+ * For the callback of a connection that is closed under a request which was not answered: libevent has either taken the request off the
+ * connection, and leaves it to us, or frees it with the connection.
+ */
+extern void reply_to_nobody(struct evhttp_request *request);
+
 /* admin.c: in the loop of the main thread */
 typedef struct Admin Admin;
 

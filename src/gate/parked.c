@@ -101,6 +101,7 @@ on_closed(struct evhttp_connection *connection, void *arg)
 	Parked	   *parked = arg;
 
 	(void) connection;
-	parked->request = NULL;		/* libevent frees it with its connection */
+	reply_to_nobody(parked->request);
+	parked->request = NULL;
 	unpark(parked, false);
 }

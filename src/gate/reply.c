@@ -1,6 +1,6 @@
 /*
  * reply.c
- *		Writing an answer.
+ *		Writing an answer, or giving up a request that nobody waits for any more.
  */
 #include <event2/buffer.h>
 #include <string.h>
@@ -26,4 +26,11 @@ void
 reply_header(struct evhttp_request *request, const char *name, const char *value)
 {
 	evhttp_add_header(evhttp_request_get_output_headers(request), name, value);
+}
+
+void
+reply_to_nobody(struct evhttp_request *request)
+{
+	if (evhttp_request_get_connection(request) == NULL)
+		evhttp_request_free(request);
 }

@@ -19,6 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gate/gate.h"
+
 #define RING			8192
 #define CLIENTS_MAX		1024
 #define KEEP_ALIVE_S	15
@@ -349,8 +351,11 @@ send_text(Client *client, struct evbuffer *text)
 static void
 on_closed(struct evhttp_connection *connection, void *arg)
 {
+	Client	   *client = arg;
+
 	(void) connection;
-	forget(arg);
+	reply_to_nobody(client->request);
+	forget(client);
 }
 
 static void

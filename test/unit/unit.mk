@@ -40,7 +40,8 @@ check-unit: $(UNIT_TESTS)
 	prove $(UNIT_TESTS)
 
 # Programs that Perl tests start, and a library that one of them preloads.
-TEST_TOOLS = build/tools/publisher build/tools/wall_clock.so build/tools/node_threads-thread build/tools/node_threads-address
+TEST_TOOLS = build/tools/publisher build/tools/wall_clock.so \
+             $(foreach sanitizer,thread address,build/tools/node_threads-$(sanitizer) build/tools/sessauth-gate-$(sanitizer))
 
 build/tools/%: test/tools/%.c $(UNIT_CORE) $(UNIT_HEADERS)
 	@mkdir -p $(@D)
@@ -50,13 +51,26 @@ build/tools/%.so: test/tools/%.c
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -Wall -Wextra -Werror -O1 -fPIC -shared $< -o $@
 
-# The whole library once more, under a sanitizer that it cannot have together with the others.
-SANITIZED_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-format-truncation -g -O1 -fno-omit-frame-pointer -D_GNU_SOURCE -Isrc -I$(includedir) -pthread
+# The whole library and the gate once more, under a sanitizer that it cannot have together with the others.
+SANITIZED_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-format-truncation -g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all -pthread \
+                   -D_GNU_SOURCE -DSESSAUTH_VERSION='"$(EXTVERSION)"' -Isrc -I$(includedir)
+SANITIZED_NODE   = $(patsubst src/%.c,%.o,$(wildcard src/core/*.c src/node/*.c))
+SANITIZED_GATE   = $(patsubst src/%.c,%.o,$(wildcard src/gate/*.c))
 
-build/tools/node_threads-%: test/tools/node_threads.c $(wildcard src/core/*.c src/node/*.c) $(UNIT_HEADERS)
-	@mkdir -p $(@D)
-	$(UNIT_CC) $(SANITIZED_CFLAGS) -fsanitize=$(if $(filter thread,$*),thread,address$(comma)undefined) -fno-sanitize-recover=all \
-		$(filter %.c,$^) -L$(libdir) $(NODE_LIBS) -o $@
+# sanitized NAME,FLAGS: node_threads-NAME and sessauth-gate-NAME
+define sanitized
+build/tools/$(1)/%.o: src/%.c $(UNIT_HEADERS) $(wildcard src/gate/*.h)
+	@mkdir -p $$(@D)
+	$(UNIT_CC) $(SANITIZED_CFLAGS) -fsanitize=$(2) -c $$< -o $$@
+
+build/tools/node_threads-$(1): test/tools/node_threads.c $(addprefix build/tools/$(1)/,$(SANITIZED_NODE))
+	$(UNIT_CC) $(SANITIZED_CFLAGS) -fsanitize=$(2) $$^ -L$(libdir) $(NODE_LIBS) -o $$@
+
+build/tools/sessauth-gate-$(1): $(addprefix build/tools/$(1)/,$(SANITIZED_NODE) $(SANITIZED_GATE))
+	$(UNIT_CC) -fsanitize=$(2) $$^ -L$(libdir) -levent_extra $(NODE_LIBS) -o $$@
+endef
+$(eval $(call sanitized,thread,thread))
+$(eval $(call sanitized,address,address$(comma)undefined))
 
 .PHONY: test-tools
 test-tools: $(TEST_TOOLS)

@@ -16,12 +16,12 @@ my $count = 0;
 my @kept;	# directories that have to outlive their gates
 
 # Sessauth::Gate->start_gate(%options): node, redis, pg and max_staleness are the
-# gate's options of these names; arguments lists others. Returns as soon as it listens, which is before it is ready.
+# gate's options of these names; arguments lists others, and program is another build of it. Returns as soon as it listens, which is before it is ready.
 sub start_gate
 {
 	my ($class, %options) = @_;
 	my $node = $options{node} // 'node' . ($count + 1);
-	my @command = ('sessauth-gate', '--listen', '127.0.0.1:0', '--node', $node);
+	my @command = ($options{program} // 'sessauth-gate', '--listen', '127.0.0.1:0', '--node', $node);
 	for my $name (qw(redis pg max_staleness))
 	{
 		(my $option = "--$name") =~ s/_/-/;
