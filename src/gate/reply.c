@@ -3,19 +3,32 @@
  *		Writing an answer, or giving up a request that nobody waits for any more.
  */
 #include <event2/buffer.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/util.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "gate/gate.h"
+
+static bool ends_anywhere(struct evhttp_request *request);
 
 void
 reply(Gate *gate, struct evhttp_request *request, int status, const char *phrase, const char *body)
 {
 	struct evbuffer *buffer = evbuffer_new();
+	char		length[24];
 
 	reply_header(request, "Cache-Control", "no-store");
-	if (atomic_load_explicit(&gate->stopping, memory_order_relaxed))
+	if (atomic_load_explicit(&gate->stopping, memory_order_relaxed) || ends_anywhere(request))
 		reply_header(request, "Connection", "close");
-	if (buffer)
+
+	/* evhttp would send a body to HEAD, and whoever asked would take it for the beginning of the next answer. */
+	if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD)
+	{
+		snprintf(length, sizeof(length), "%zu", strlen(body));
+		reply_header(request, "Content-Length", length);
+	}
+	else if (buffer)
 		evbuffer_add(buffer, body, strlen(body));
 	evhttp_send_reply(request, status, phrase, buffer);
 	if (buffer)
@@ -33,4 +46,16 @@ reply_to_nobody(struct evhttp_request *request)
 {
 	if (evhttp_request_get_connection(request) == NULL)
 		evhttp_request_free(request);
+}
+
+/* With two lengths a proxy and we may not agree where the request ends, and so who sent what follows it. */
+static bool
+ends_anywhere(struct evhttp_request *request)
+{
+	int			lengths = 0;
+
+	for (struct evkeyval *header = evhttp_request_get_input_headers(request)->tqh_first; header; header = header->next.tqe_next)
+		if (evutil_ascii_strcasecmp(header->key, "Content-Length") == 0)
+			lengths++;
+	return lengths > 1;
 }

@@ -129,6 +129,22 @@ subtest 'one connection after the other, with the same descriptor' => sub {
 	is($answered, 20, 'each is read by itself alone, as long as its request may be');
 };
 
+subtest 'nobody can make one answer into two' => sub {
+	my $gate = ready(ledger());
+	my $next = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+	my $answers = sub {
+		my $socket = connect_to($gate);
+		print $socket @_;
+		return read_all($socket);
+	};
+	like($answers->("HEAD /auth HTTP/1.1\r\nHost: x\r\n\r\n", $next), qr{^HTTP/1.1 401 [^\r]*\r\n(?:\S[^\r]*\r\n)+\r\nHTTP/1.1 200 }, 'the answer to HEAD has no body');
+	like($answers->("GET /auth HTTP/1.1\r\nHost: x\r\nContent-Length: " . length($next) . "\r\n\r\n$next", $next), qr{^HTTP/1.1 401 .*?^HTTP/1.1 200 .*?alive\n\z}ms,
+		'a body is not a request');
+	my $lengths = "Content-Length: 0\r\nContent-Length: " . length($next) . "\r\n";
+	unlike($answers->("POST /auth HTTP/1.1\r\nHost: x\r\n$lengths\r\n$next"), qr{alive}, 'nor is what follows a request of two lengths');
+	unlike($answers->("POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n$next"), qr{alive}, 'or of a length and chunks');
+};
+
 subtest 'stopping' => sub {
 	my $ledger = ledger();
 	my $gate   = ready($ledger);
