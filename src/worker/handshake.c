@@ -97,6 +97,9 @@ handshake_take(Mirror *mirror)
 	if (hash->type != REDIS_REPLY_ARRAY && hash->type != REDIS_REPLY_ERROR)
 		return "the server does not answer like Redis";
 	read_found(mirror, hash);
+	if (!mirror->met)
+		receipts_hold(mirror);
+	mirror->met = true;
 	return NULL;
 }
 

@@ -181,7 +181,7 @@ claim(Mirror *mirror, const LedgerState *state, bool drop_stream)
 	argv[7] = number(state->low);
 	argv[8] = SA_FIELD(drop_stream ? "1" : "0", 1);
 	argv[9] = mirror->synced_at == 0 ? SA_FIELD("", 0) : number(unix_ms(mirror->synced_at));
-	argv[10] = number(setting_max_lease);
+	argv[10] = number(receipts_longest(mirror));
 	argv[11] = foreign ? SA_FIELD_STR(mirror->found_owner) : SA_FIELD("", 0);
 	argv[12] = foreign ? SA_FIELD_STR(mirror->found_id) : SA_FIELD("", 0);
 	mirror_script(mirror, SCRIPT_CLAIM, 2, 13, argv);
@@ -330,7 +330,7 @@ plan_beat(Mirror *mirror, const LedgerState *state)
 	char		nodes[SA_REDIS_KEY_SIZE];
 	SaEntry		beat = {.kind = SA_KIND_BEAT};
 	SaEntryStore store;
-	SaField    *argv = palloc(sizeof(SaField) * (11 + SA_BEAT_FIELDS * 2 + mirror->pending_count * 2 + REMOVALS_PER_BEAT));
+	SaField    *argv = palloc(sizeof(SaField) * (12 + SA_BEAT_FIELDS * 2 + mirror->pending_count * 2 + REMOVALS_PER_BEAT));
 	HASH_SEQ_STATUS seq;
 	KnownNode  *node;
 	int			argc;
@@ -355,9 +355,10 @@ plan_beat(Mirror *mirror, const LedgerState *state)
 	argv[7] = SA_FIELD_STR(mirror->next_tail);
 	argv[8] = number(state->low);
 	argv[9] = number(100 + 2 * Min(mirror->since_trim, ENTRIES_PER_ROUND));
-	if (sa_entry_args(mirror_link_key, stream, &beat, &store, argv + 10) != SA_BEAT_FIELDS * 2)
+	argv[10] = number(receipts_longest(mirror));
+	if (sa_entry_args(mirror_link_key, stream, &beat, &store, argv + 11) != SA_BEAT_FIELDS * 2)
 		elog(ERROR, "sessauth: could not authenticate a beat");
-	argc = 10 + SA_BEAT_FIELDS * 2;
+	argc = 11 + SA_BEAT_FIELDS * 2;
 
 	argv[argc++] = number(mirror->pending_count);
 	for (int i = 0; i < mirror->pending_count; i++)

@@ -77,6 +77,7 @@ typedef struct WayTimes
 } WayTimes;
 
 static int64 now_ms(void);
+static int64 found_lease(const Mirror *mirror);
 static void load(const LedgerState *state);
 static int64 known_at(Mirror *mirror, const LedgerState *state);
 static void store(const char *mirror, const LedgerState *state, int64 n);
@@ -181,9 +182,22 @@ void
 receipts_hold(Mirror *mirror)
 {
 	if (mirror)
-		mirror->hold_until = now_ms() + LEASE_WITH_MARGIN(longest);
+		mirror->hold_until = Max(mirror->hold_until, now_ms() + LEASE_WITH_MARGIN(Max(longest, found_lease(mirror))));
 	else
 		hold_until = now_ms() + LEASE_WITH_MARGIN(longest);
+}
+
+int64
+receipts_longest(const Mirror *mirror)
+{
+	return now_ms() < mirror->hold_until ? Max(longest, found_lease(mirror)) : longest;
+}
+
+/* Anybody may have written it there; none that counts is longer than the longest that can be set. */
+static int64
+found_lease(const Mirror *mirror)
+{
+	return Min(mirror->found_lease, LEASE_MS_MAX);
 }
 
 void

@@ -126,6 +126,7 @@ typedef struct Mirror
 	bool		rival_moved;	/* it was seen to append: it is alive */
 
 	/* what its stream remembers: one slice of it */
+	bool		met;			/* by this worker */
 	bool		adopted;		/* over this connection: nothing is there that the ledger does not know */
 	SaEntry    *remembered;
 	int			remembered_count;
@@ -286,6 +287,9 @@ extern void receipts_published(void);
 
 /* From now on for the length of the longest lease nothing is confirmed: at this mirror, or (NULL) anywhere. */
 extern void receipts_hold(Mirror *mirror);
+
+/* ms: no lease that is out at the mirror, or that the open transaction may give there, is longer. */
+extern int64 receipts_longest(const Mirror *mirror);
 
 /* ---- status.c ---- */
 extern void status_mirror(const Mirror *mirror, const char *state, const char *error, const char *warning);

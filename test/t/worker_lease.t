@@ -79,6 +79,37 @@ poll_until('the silent node to be removed', sub { !$redis->command('HEXISTS', 's
 poll_until('the silent node to be forgotten', sub { value($dba, q{SELECT count(*) FROM sessauth.nodes WHERE name = 'brief'}) == 0 });
 pass('the entries of a node that has been silent for long are removed');
 
+# ---- leases that others have given ----
+
+$ledger->append_conf('postgresql.conf', 'sessauth.max_lease = 20s');
+$ledger->reload;
+new_node($redis, $key, name => 'longer', max_staleness => 15_000)->ask->wait_answer;
+is($redis->command('HGET', 'sessauth:mirror', 'lease'), 20_000, 'the mirror says how long leases may be before a longer one is given');
+$redis->command('DEL', 'sessauth:nodes');
+
+my $other = Sessauth::Redis->start_server;
+my ($second, $sdba) = worker_ledger('second', mirror => 0, config => "sessauth.max_lease = 100ms\n");
+$sdba->do(q{SELECT sessauth.add_mirror('main', ?)}, undef, $other->url);
+wait_streaming($sdba);
+ok(value($sdba, q{SELECT sessauth.await_receipt(?, '1 min')}, value($sdba, q{SELECT sessauth.revoke_user('acme', 'a')})),
+	'a revocation is confirmed');
+$sdba->do(q{SELECT sessauth.remove_mirror('main')});
+poll_until('the release', sub { !$other->command('HEXISTS', 'sessauth:mirror', 'owner') });
+$other->command('HSET', 'sessauth:mirror', 'lease', 3_600_000);
+for my $when ('taken over', 'seen by another worker')
+{
+	$sdba->do(q{SELECT sessauth.add_mirror('main', ?)}, undef, $other->url) if $when eq 'taken over';
+	wait_streaming($sdba);
+	ok(!value($sdba, q{SELECT sessauth.await_receipt(?, '2s')}, value($sdba, q{SELECT sessauth.revoke_user('acme', ?)}, $when)),
+		"a mirror $when: nothing is confirmed while its last owner's leases may be out");
+	my $pid = value($sdba, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'sessauth worker'});
+	$sdba->do('SELECT pg_terminate_backend(?)', undef, $pid);
+	poll_until('another worker', sub { (value($sdba, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'sessauth worker'}) // $pid) != $pid });
+}
+$second->stop;
+$ledger->append_conf('postgresql.conf', 'sessauth.max_lease = 100ms');
+$ledger->reload;
+
 # ---- the stream is kept as short as it may be ----
 
 value($dba, q{SELECT sessauth.revoke_user('acme', ?)}, "old$_") for 1 .. 50;
