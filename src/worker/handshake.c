@@ -14,9 +14,12 @@
 #include "worker/worker.h"
 
 #define REDIS_MAJOR_MIN	7
+#define LOOK_INTERVAL_MS 60000
 
 static bool logs_in(const Mirror *mirror);
 static void read_found(Mirror *mirror, const redisReply *hash);
+static void warn(Mirror *mirror, const char *state, const char *warning);
+static void policy_check(const char *info, char *warning, size_t size);
 static const char *info_check(const char *info, char *warning, size_t size);
 static void info_value(const char *info, const char *name, char *out, size_t size);
 static bool read_password(const char *path, char *out, size_t size);
@@ -78,14 +81,16 @@ handshake_take(Mirror *mirror)
 		}
 	if (link->replies[at]->type != REDIS_REPLY_STRING)
 		return "the server does not answer like Redis";
-	status_mirror(mirror, "connecting", NULL, warning);
-	if (warning[0] != '\0' && !mirror->warned)
-		ereport(WARNING,
-				(errmsg("sessauth: mirror \"%s\": %s", mirror->name, warning),
-				 errhint("Set maxmemory-policy to noeviction in its configuration.")));
-	mirror->warned = warning[0] != '\0';
+	warn(mirror, "connecting", warning);
 	info_value(link->replies[at]->str, "\nrun_id:", text, sizeof(text));
 	snprintf(mirror->place, sizeof(mirror->place), "%.40s/%d/%s", text, mirror->where.db, mirror->where.prefix);
+	for (int i = 0; i < mirror_count; i++)
+		if (mirrors[i] != mirror && mirrors[i]->phase > MIRROR_HANDSHAKE && mirrors[i]->phase < MIRROR_RELEASED &&
+			strcmp(mirrors[i]->place, mirror->place) == 0)
+		{
+			snprintf(text, sizeof(text), "it is the same server, database and prefix as mirror \"%s\"", mirrors[i]->name);
+			return text;
+		}
 	at++;
 	for (int i = 0; i < SCRIPT_COUNT; i++, at++)
 	{
@@ -101,6 +106,39 @@ handshake_take(Mirror *mirror)
 		receipts_hold(mirror);
 	mirror->met = true;
 	return NULL;
+}
+
+/* A setting of the server may change while we are connected. Queued behind the question for nonces, now and then. */
+void
+handshake_look_ask(Mirror *mirror, Instant now)
+{
+	if (now < mirror->look_at)
+		return;
+	mirror->look_at = instant_after(now, LOOK_INTERVAL_MS);
+	link_command(&mirror->link, 2, (SaField[]) {SA_FIELD("INFO", 4), SA_FIELD("memory", 6)});
+}
+
+void
+handshake_look_take(Mirror *mirror, const redisReply *reply)
+{
+	char		warning[STATUS_TEXT] = "";
+
+	if (reply->type != REDIS_REPLY_STRING)
+		return;
+	policy_check(reply->str, warning, sizeof(warning));
+	warn(mirror, "streaming", warning);
+}
+
+/* One line in the log when it begins; empty when there is nothing to warn of. */
+static void
+warn(Mirror *mirror, const char *state, const char *warning)
+{
+	status_mirror(mirror, state, NULL, warning);
+	if (warning[0] != '\0' && !mirror->warned)
+		ereport(WARNING,
+				(errmsg("sessauth: mirror \"%s\": %s", mirror->name, warning),
+				 errhint("Set maxmemory-policy to noeviction in its configuration.")));
+	mirror->warned = warning[0] != '\0';
 }
 
 /* Found is only what has all its fields; of something else it is enough to know whose it is. */
@@ -146,7 +184,6 @@ static const char *
 info_check(const char *info, char *warning, size_t size)
 {
 	const char *version = strstr(info, "redis_version:");
-	const char *policy = strstr(info, "maxmemory_policy:");
 
 	if (version == NULL)
 		return "the server does not answer like Redis";
@@ -156,9 +193,17 @@ info_check(const char *info, char *warning, size_t size)
 		return "Redis Cluster is not supported";
 	if (strstr(info, "role:slave"))
 		return "the server is a replica";
+	policy_check(info, warning, size);
+	return NULL;
+}
+
+static void
+policy_check(const char *info, char *warning, size_t size)
+{
+	const char *policy = strstr(info, "maxmemory_policy:");
+
 	if (policy && strncmp(policy + strlen("maxmemory_policy:"), "noeviction", 10) != 0)
 		snprintf(warning, size, "maxmemory-policy is not noeviction: Redis may drop keys and the stream under memory pressure");
-	return NULL;
 }
 
 static void

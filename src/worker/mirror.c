@@ -96,6 +96,7 @@ advance(Mirror *mirror, Instant now)
 		now >= mirror->next_beat)
 	{
 		nonces_ask(mirror);
+		handshake_look_ask(mirror, now);
 		begin(mirror, EXCHANGE_NONCES, now);
 	}
 }
@@ -268,6 +269,8 @@ done(Mirror *mirror, Instant now)
 			break;
 		case EXCHANGE_NONCES:
 			nonces_take(mirror, mirror->link.replies[0], now);
+			if (mirror->link.count > 1)
+				handshake_look_take(mirror, mirror->link.replies[1]);
 			link_finish(&mirror->link);
 			break;
 		case EXCHANGE_PUBLISH:

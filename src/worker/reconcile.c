@@ -99,6 +99,7 @@ reconcile_ask(Mirror *mirror, Instant now)
 		reconcile->phase = RECONCILE_MIRROR;
 		reconcile->step = STEP_SCAN;
 		reconcile->began_at = now;
+		mirror->look_at = 0;
 		strlcpy(reconcile->cursor, "0", sizeof(reconcile->cursor));
 		status_reconcile(mirror);
 	}

@@ -104,6 +104,7 @@ typedef struct Mirror
 	int			backoff;		/* ms */
 	int			blames;			/* how often it was found ahead of the ledger */
 	Instant		blame_after;	/* until then that is not believed again */
+	Instant		look_at;		/* when to look at its settings again */
 	bool		warned;			/* of what is not as it should be there: once */
 	bool		outage;			/* one log line at its start, one at its end */
 
@@ -211,6 +212,8 @@ extern const unsigned char *mirror_link_key;
 /* ---- handshake.c ---- */
 extern bool handshake_ask(Mirror *mirror);
 extern const char *handshake_take(Mirror *mirror);
+extern void handshake_look_ask(Mirror *mirror, Instant now);
+extern void handshake_look_take(Mirror *mirror, const redisReply *reply);
 
 /* ---- ownership.c ---- */
 extern bool ownership_lapsed(Mirror *mirror);

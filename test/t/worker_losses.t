@@ -89,6 +89,23 @@ value($dba, 'SELECT sessauth.reconcile(?)', 'evicting');
 my @names = map { "session:{acme}:$_->{session_id}" } rows($dba, 'SELECT session_id FROM sessauth.session');
 poll_until('what was evicted to be back', sub { $evicting->command('EXISTS', @names) == @names });
 pass('what was evicted is brought back');
+for my $policy ('noeviction', 'allkeys-lru')
+{
+	$evicting->command('CONFIG', 'SET', 'maxmemory-policy', $policy);
+	value($dba, 'SELECT sessauth.reconcile(?)', 'evicting');
+	poll_until('it to be noticed', sub { ($policy eq 'noeviction') == !defined mirror_row($dba, 'evicting')->{warning} });
+	pass("a policy that becomes $policy while it is connected is noticed");
+}
+
+# ---- one place, two names ----
+
+$from = -s $ledger->logfile;
+value($dba, 'SELECT sessauth.add_mirror(?, ?)', 'twin', $redis->unix_url);
+wait_log($ledger, qr/mirror "twin" is down: it is the same server, database and prefix as mirror "main"/, $from);
+pass('a mirror that is another one under a second name is refused');
+wait_streaming($dba, 'main');
+unlike(substr(slurp_file($ledger->logfile), $from), qr/mirror "main" is down/, 'and leaves that one alone');
+value($dba, 'SELECT sessauth.remove_mirror(?)', 'twin');
 is(value($dba, q{SELECT count(*) FROM sessauth.event WHERE kind = 'revocation_adopted'}), 0, 'none of this has changed the ledger');
 done_testing;
 
