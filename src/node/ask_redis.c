@@ -35,6 +35,7 @@ struct RedisQuestions
 };
 
 static void give_up(Follower *follower, int64_t sent_by);
+static bool is_late(const RedisQuestions *questions);
 static bool is_current(const Follower *follower, int64_t now);
 static bool send_question(Follower *follower, Question *question, int64_t now);
 static bool send_key(Follower *follower, const char *key);
@@ -64,13 +65,13 @@ questions_send(Follower *follower)
 	RedisQuestions *questions = follower->questions;
 	int64_t		now = clock_now();
 
-	while (questions->count < IN_FLIGHT_MAX)
+	while (questions->count < IN_FLIGHT_MAX || is_late(questions))
 	{
 		Question   *question = ask_take_for_redis(node);
 
 		if (question == NULL)
 			return;
-		if (!is_current(follower, now) || !send_question(follower, question, now))
+		if (is_late(questions) || !is_current(follower, now) || !send_question(follower, question, now))
 			ask_postgres_instead(node, question);
 	}
 }
@@ -107,6 +108,13 @@ give_up(Follower *follower, int64_t sent_by)
 			ask_postgres_instead(follower->node, question);
 		}
 	}
+}
+
+/* What was given up still waits for its replies: Redis hangs, and nobody else shall wait for it. */
+static bool
+is_late(const RedisQuestions *questions)
+{
+	return questions->count > 0 && questions->in_flight[questions->first].question == NULL;
 }
 
 /*
