@@ -40,7 +40,7 @@ decide_token(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 	SharedKeys *keys;
 	SaToken		read;
 	SaTokenResult result;
-	KeyedDigest	digest;
+	SeenKey		key;
 	bool		cacheable = len <= SA_TOKEN_MAX;	/* longer ones are malformed, and not worth hashing */
 	int64_t		begun;
 	uint64_t	serial;
@@ -48,8 +48,8 @@ decide_token(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 
 	out->why = SESSAUTH_WHY_NONE;
 	if (cacheable)
-		seen_digest(&node->seen, token, len, &digest);
-	if (cacheable && seen_find(&node->seen, &digest, atomic_load(&node->keys_serial), claims))
+		seen_key(&node->seen, token, len, &key);
+	if (cacheable && seen_find(&node->seen, &key, atomic_load(&node->keys_serial), claims))
 	{
 		out->source = SESSAUTH_SOURCE_CACHE;
 		return decide_claims(node, claims, out);
@@ -72,7 +72,7 @@ decide_token(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 		case SA_TOKEN_OK:
 			out->source = SESSAUTH_SOURCE_LOCAL;
 			claims_of(node, &read, claims);
-			seen_add(&node->seen, &digest, serial, claims);
+			seen_add(&node->seen, &key, serial, claims);
 			(void) decide_claims(node, claims, out);
 			break;
 		case SA_TOKEN_UNKNOWN_KEY:

@@ -18,7 +18,8 @@ typedef struct SeenToken
 	KeyedDigest	digest;
 	uint64_t	keys;
 	uint64_t	used;			/* by the shard's count of lookups */
-	Claims	   *claims;			/* cut behind the uid's NUL; NULL: free */
+	Claims	   *claims;			/* cut behind the uid's NUL, and the text behind it; NULL: free */
+	size_t		len;			/* of the text */
 } SeenToken;
 
 struct SeenShard
@@ -31,7 +32,7 @@ struct SeenShard
 
 static SeenShard *shard_of(const Seen *seen, const KeyedDigest *digest);
 static SeenToken *set_of(const Seen *seen, const SeenShard *shard, const KeyedDigest *digest);
-static bool same(const KeyedDigest *a, const KeyedDigest *b);
+static bool is_it(const SeenToken *token, const SeenKey *key);
 static size_t size_of(const Claims *claims);
 
 bool
@@ -76,15 +77,21 @@ seen_free(Seen *seen)
 	sa_wipe(seen, sizeof(*seen));
 }
 
+/* What has no dot is no token, and all signature. */
 void
-seen_digest(const Seen *seen, const char *token, size_t len, KeyedDigest *out)
+seen_key(const Seen *seen, const char *token, size_t len, SeenKey *out)
 {
-	if (seen->sets > 0)
-		keyed_digest(&seen->keyed, token, len, out);
+	if (seen->sets == 0)
+		return;
+	out->text = token;
+	out->len = len;
+	while (out->len > 0 && token[out->len - 1] != '.')
+		out->len--;
+	keyed_digest(&seen->keyed, token + out->len, len - out->len, &out->digest);
 }
 
 bool
-seen_find(Seen *seen, const KeyedDigest *digest, uint64_t keys, Claims *out)
+seen_find(Seen *seen, const SeenKey *key, uint64_t keys, Claims *out)
 {
 	SeenShard  *shard;
 	SeenToken  *set;
@@ -92,13 +99,13 @@ seen_find(Seen *seen, const KeyedDigest *digest, uint64_t keys, Claims *out)
 
 	if (seen->sets == 0)
 		return false;
-	shard = shard_of(seen, digest);
+	shard = shard_of(seen, &key->digest);
 	pthread_mutex_lock(&shard->lock);
-	set = set_of(seen, shard, digest);
+	set = set_of(seen, shard, &key->digest);
 	shard->lookups++;
 	for (int i = 0; i < WAYS && !found; i++)
 	{
-		if (set[i].claims && set[i].keys == keys && same(&set[i].digest, digest))
+		if (set[i].claims && set[i].keys == keys && is_it(&set[i], key))
 		{
 			memcpy(out, set[i].claims, size_of(set[i].claims));
 			set[i].used = shard->lookups;
@@ -114,7 +121,7 @@ seen_find(Seen *seen, const KeyedDigest *digest, uint64_t keys, Claims *out)
 }
 
 void
-seen_add(Seen *seen, const KeyedDigest *digest, uint64_t keys, const Claims *claims)
+seen_add(Seen *seen, const SeenKey *key, uint64_t keys, const Claims *claims)
 {
 	SeenShard  *shard;
 	SeenToken  *set;
@@ -123,17 +130,18 @@ seen_add(Seen *seen, const KeyedDigest *digest, uint64_t keys, const Claims *cla
 
 	if (seen->sets == 0)
 		return;
-	copy = malloc(size_of(claims));
+	copy = malloc(size_of(claims) + key->len);
 	if (copy == NULL)
 		return;
 	memcpy(copy, claims, size_of(claims));
+	memcpy((char *) copy + size_of(claims), key->text, key->len);
 
-	shard = shard_of(seen, digest);
+	shard = shard_of(seen, &key->digest);
 	pthread_mutex_lock(&shard->lock);
-	place = set = set_of(seen, shard, digest);
+	place = set = set_of(seen, shard, &key->digest);
 	for (int i = 0; i < WAYS; i++)
 	{
-		if (set[i].claims == NULL || set[i].keys != keys || same(&set[i].digest, digest))
+		if (set[i].claims == NULL || set[i].keys != keys || is_it(&set[i], key))
 		{
 			place = &set[i];
 			break;
@@ -144,7 +152,8 @@ seen_add(Seen *seen, const KeyedDigest *digest, uint64_t keys, const Claims *cla
 	if (place->claims == NULL)
 		shard->count.tokens++;
 	free(place->claims);
-	place->digest = *digest;
+	place->digest = key->digest;
+	place->len = key->len;
 	place->keys = keys;
 	place->used = shard->lookups;
 	place->claims = copy;
@@ -203,9 +212,10 @@ set_of(const Seen *seen, const SeenShard *shard, const KeyedDigest *digest)
 }
 
 static bool
-same(const KeyedDigest *a, const KeyedDigest *b)
+is_it(const SeenToken *token, const SeenKey *key)
 {
-	return memcmp(a->part, b->part, sizeof(a->part)) == 0;
+	return memcmp(token->digest.part, key->digest.part, sizeof(key->digest.part)) == 0 && token->len == key->len &&
+		memcmp((const char *) token->claims + size_of(token->claims), key->text, key->len) == 0;
 }
 
 static size_t

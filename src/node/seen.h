@@ -3,9 +3,8 @@
  *		Tokens that this node has verified before, so that their signatures are
  *		not checked again.
  *
- * It holds what a token says and nothing of its text: an entry is found by a keyed digest of the whole
- * token, so nobody can aim tokens at one place of the table, or find a
- * second token for an entry. Whether the token is live is not its business: that is judged at each request. Any number
+ * An entry holds the text that was signed, to be compared byte for byte, and of the signature a keyed digest, by which it is found: what
+ * lies here is no token, nobody can aim tokens at one place of the table, and most of a token need not be hashed. Whether the token is live is not its business: that is judged at each request. Any number
  * of threads may use it at once.
  */
 #ifndef SESSAUTH_NODE_SEEN_H
@@ -38,6 +37,14 @@ typedef struct Claims
 	char		uid[SA_USER_ID_MAX + 1];
 } Claims;
 
+/* By what a token is found. */
+typedef struct SeenKey
+{
+	KeyedDigest digest;			/* of the signature */
+	const char *text;			/* in front of it; the caller's */
+	size_t		len;
+} SeenKey;
+
 typedef struct SeenShard SeenShard;
 
 typedef struct Seen
@@ -51,16 +58,17 @@ typedef struct Seen
 extern bool seen_init(Seen *seen, size_t max);
 extern void seen_free(Seen *seen);
 
-extern void seen_digest(const Seen *seen, const char *token, size_t len, KeyedDigest *out);
+/* Points into the token. */
+extern void seen_key(const Seen *seen, const char *token, size_t len, SeenKey *out);
 
 /* True, and *out, when the token was added under the same keys. */
-extern bool seen_find(Seen *seen, const KeyedDigest *digest, uint64_t keys, Claims *out);
+extern bool seen_find(Seen *seen, const SeenKey *key, uint64_t keys, Claims *out);
 
 /*
  * Remembers a token that was verified with this set of keys (a number that changes whenever they do). It
  * takes the place of one that is of other keys, or else was not asked for the longest.
  */
-extern void seen_add(Seen *seen, const KeyedDigest *digest, uint64_t keys, const Claims *claims);
+extern void seen_add(Seen *seen, const SeenKey *key, uint64_t keys, const Claims *claims);
 
 /* Forgets what was added under other keys than these, and what had expired before now (unix seconds). */
 extern void seen_prune(Seen *seen, uint64_t keys, int64_t now);

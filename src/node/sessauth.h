@@ -137,7 +137,7 @@ typedef struct SessauthOptions
 	const char *audience;
 	int64_t		leeway_s;		/* seconds by which iat and exp are stretched, 0 to 300 */
 	size_t		max_revocations;	/* that the memory may hold; beyond it the node cannot tell */
-	size_t		max_cached_tokens;	/* verified tokens to remember, about 400 bytes each; 0: none, else 256 at least */
+	size_t		max_cached_tokens;	/* verified tokens to remember, about 1 kB each, and never 9; 0: none, else 256 at least */
 
 	/* What sessauth_ask may do. */
 	int			ask_connections;	/* to PostgreSQL at a time, each with its own thread; 0: it is never asked; at most 64 */

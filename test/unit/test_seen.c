@@ -13,23 +13,23 @@ static void
 add(const char *token, uint64_t keys, int64_t exp)
 {
 	Claims		claims = {.epoch = 7, .tepoch = 8, .begin = 9, .exp = exp, .tid = "acme", .sid = "11111111-2222-4333-8444-555555555555"};
-	KeyedDigest	digest;
+	SeenKey		key;
 
 	snprintf(claims.uid, sizeof(claims.uid), "user of %s", token);
-	seen_digest(&seen, token, strlen(token), &digest);
-	seen_add(&seen, &digest, keys, &claims);
+	seen_key(&seen, token, strlen(token), &key);
+	seen_add(&seen, &key, keys, &claims);
 }
 
 static bool
 knows(const char *token, uint64_t keys)
 {
 	char		uid[64];
-	KeyedDigest	digest;
+	SeenKey		key;
 	Claims		claims;
 
 	snprintf(uid, sizeof(uid), "user of %s", token);
-	seen_digest(&seen, token, strlen(token), &digest);
-	return seen_find(&seen, &digest, keys, &claims) && strcmp(claims.uid, uid) == 0 && strcmp(claims.tid, "acme") == 0 &&
+	seen_key(&seen, token, strlen(token), &key);
+	return seen_find(&seen, &key, keys, &claims) && strcmp(claims.uid, uid) == 0 && strcmp(claims.tid, "acme") == 0 &&
 		claims.epoch == 7 && claims.tepoch == 8 && claims.begin == 9;
 }
 
@@ -90,18 +90,35 @@ test_bound(void)
 	seen_free(&seen);
 }
 
+/* Nothing but the very same token is one that was seen. */
+static void
+test_exact(void)
+{
+	(void) seen_init(&seen, 1000);
+	add("header.payload.signature", 1, 100);
+	ok(knows("header.payload.signature", 1), "a token is known again");
+	ok(!knows("header.payloaD.signature", 1), "not with another payload");
+	ok(!knows("headeR.payload.signature", 1), "not with another header");
+	ok(!knows("header.payload.signaturE", 1), "not with another signature");
+	ok(!knows("header.payload.signature.", 1) && !knows("header.payload.", 1) && !knows("header.payload", 1) && !knows(".signature", 1) &&
+	   !knows("signature", 1) && !knows("payload.signature", 1), "not a part of it, or more");
+	add("header.other.signature", 1, 100);
+	ok(knows("header.payload.signature", 1) && knows("header.other.signature", 1), "two of one signature are two");
+	seen_free(&seen);
+}
+
 static void
 test_secret(void)
 {
-	KeyedDigest	one;
-	KeyedDigest	other;
+	SeenKey		one;
+	SeenKey		other;
 
 	(void) seen_init(&seen, 1000);
-	seen_digest(&seen, "a", 1, &one);
+	seen_key(&seen, "a", 1, &one);
 	seen_free(&seen);
 	(void) seen_init(&seen, 1000);
-	seen_digest(&seen, "a", 1, &other);
-	ok(memcmp(&one, &other, sizeof(one)) != 0, "where a token is put differs from node to node");
+	seen_key(&seen, "a", 1, &other);
+	ok(memcmp(&one.digest, &other.digest, sizeof(one.digest)) != 0, "where a token is put differs from node to node");
 	seen_free(&seen);
 }
 
@@ -110,6 +127,7 @@ main(void)
 {
 	test_keys();
 	test_bound();
+	test_exact();
 	test_secret();
 	return tap_done();
 }
