@@ -126,7 +126,7 @@ sessauth_await_receipt(PG_FUNCTION_ARGS)
 		while (!(done = is_everywhere(PG_GETARG_DATUM(0))) && clock_boot() < end)
 		{
 			CHECK_FOR_INTERRUPTS();
-			(void) ConditionVariableTimedSleep(&shared->receipts, Max(1, Min(LOOK_AGAIN_MS, (end - clock_boot()) / 1000)), PG_WAIT_EXTENSION);
+			(void) ConditionVariableTimedSleep(&shared->receipts, Max(1, Min(LOOK_AGAIN_MS, (end - clock_boot()) / 1000)), compat_wait_event("SessauthReceipt"));
 		}
 		ConditionVariableCancelSleep();
 	}

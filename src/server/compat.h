@@ -16,6 +16,7 @@
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/resowner.h"
+#include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif
@@ -100,6 +101,17 @@ compat_timeline(void)
 	return (int) GetWALInsertionTimeLine();
 #else
 	return (int) ThisTimeLineID;
+#endif
+}
+
+/* What pg_stat_activity shows while somebody waits: names of extensions exist since 17. */
+static inline uint32
+compat_wait_event(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	return PG_WAIT_EXTENSION;
 #endif
 }
 

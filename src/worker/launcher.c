@@ -107,7 +107,7 @@ sessauth_launcher_main(Datum arg)
 		start_missing();
 		pgstat_report_activity(STATE_IDLE, NULL);
 
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, next_try_ms(), PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, next_try_ms(), compat_wait_event("SessauthLauncher"));
 	}
 }
 

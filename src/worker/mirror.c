@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "utils/memutils.h"
 
 #include "worker/worker.h"
@@ -330,9 +331,25 @@ mirror_fail(Mirror *mirror, const char *error)
 void
 mirrors_show(void)
 {
+	static char shown[128];
+	char		text[128];
+	int			streaming = 0;
+	int			syncing = 0;
+
 	for (int i = 0; i < mirror_count; i++)
+	{
 		if (mirrors[i]->phase != MIRROR_DOWN)
 			status_mirror(mirrors[i], phase_name(mirrors[i]), NULL, NULL);
+		if (mirrors[i]->phase == MIRROR_STREAMING)
+			(*(mirrors[i]->feed.sync != FEED_SYNC_NONE ? &syncing : &streaming))++;
+	}
+
+	/* For pg_stat_activity. */
+	snprintf(text, sizeof(text), "mirrors: %d streaming, %d syncing, %d not connected", streaming, syncing, mirror_count - streaming - syncing);
+	if (strcmp(shown, text) == 0)
+		return;
+	strlcpy(shown, text, sizeof(shown));
+	pgstat_report_activity(STATE_IDLE, text);
 }
 
 static const char *

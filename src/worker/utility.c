@@ -169,7 +169,7 @@ wait_until_gone(Oid database)
 			leaving = pid;
 		else if (leaving <= 0 || BackendPidGetProc(leaving) == NULL)
 			return;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, compat_wait_event("SessauthDatabaseHold"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

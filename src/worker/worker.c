@@ -448,7 +448,7 @@ wait_for_something(Instant until)
 			if (serials[i] != 0)
 				ModifyWaitEvent(set, positions[i], link_wait_events(&mirrors[i]->link), NULL);
 
-	count = WaitEventSetWait(set, Max(timeout, 0), events, lengthof(events), PG_WAIT_EXTENSION);
+	count = WaitEventSetWait(set, Max(timeout, 0), events, lengthof(events), compat_wait_event("SessauthWorker"));
 	for (int i = 0; i < count; i++)
 		if (events[i].events & WL_LATCH_SET)
 			latched = true;

@@ -52,6 +52,8 @@ sub does
 
 is(value($dba, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^sessauth'}), 2, 'there is a launcher and one worker');
 # The view reads a process's state and then its xmin; only if the state has not changed until the next look do they belong together.
+ok(poll_until('its activity', sub { value($dba, q{SELECT query = 'mirrors: 1 streaming, 0 syncing, 0 not connected' FROM pg_stat_activity WHERE backend_type = 'sessauth worker'}) }),
+	'which says what it does');
 my $quiet = poll_until('a stretch of beats without WAL', sub {
 	my $beat = (reverse beats($redis))[0]{b};
 	my $lsn  = value($dba, 'SELECT pg_current_wal_insert_lsn()');
