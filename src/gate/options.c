@@ -20,7 +20,7 @@
 typedef enum Target
 {
 	LISTEN, ADMIN_LISTEN, REDIS, REDIS_PASSWORD_FILE, PG, MAX_STALENESS, NODE, ISSUER, AUDIENCE, LEEWAY, JWKS, LINK_KEY_FILE,
-	COOKIE, THREADS, MAX_CONNECTIONS, IDLE_TIMEOUT, MAX_REVOCATIONS, MAX_CACHED_TOKENS, ASK_CONNECTIONS, ASK_TIMEOUT
+	COOKIE, THREADS, MAX_CONNECTIONS, IDLE_TIMEOUT, MAX_REVOCATIONS, MAX_CACHED_TOKENS, ASK_CONNECTIONS, ASK_TIMEOUT, TRUST_REDIS
 } Target;
 
 static const struct
@@ -48,6 +48,7 @@ static const struct
 	{"--max-revocations", MAX_REVOCATIONS, "in memory; beyond it the node cannot tell (4000000)"},
 	{"--max-cached-tokens", MAX_CACHED_TOKENS, "verified tokens to remember, 0 or at least 256 (65536)"},
 	{"--ask-connections", ASK_CONNECTIONS, "to --pg, for tokens that the node cannot decide alone; 0: it is never asked (4)"},
+	{"--trust-redis", TRUST_REDIS, "or =off: keys in Redis may also accept such tokens; nobody but sessauth's worker must be able to write there (off)"},
 	{"--ask-timeout", ASK_TIMEOUT, "how long such a question may take (2s)"},
 };
 
@@ -100,13 +101,13 @@ options_read(int argc, char **argv, GateOptions *out)
 		}
 		while (i < FLAG_COUNT && (strlen(flags[i].flag) != len || strncmp(flags[i].flag, argv[a], len) != 0))
 			i++;
-		value = equals ? equals + 1 : a + 1 < argc ? argv[a + 1] : NULL;
+		value = equals ? equals + 1 : i < FLAG_COUNT && flags[i].target == TRUST_REDIS ? "on" : a + 1 < argc ? argv[a + 1] : NULL;
 		if (i == FLAG_COUNT || value == NULL)
 		{
 			fprintf(stderr, "sessauth-gate: %s %.*s\nTry --help.\n", i == FLAG_COUNT ? "unknown option" : "missing value of", (int) len, argv[a]);
 			return OPTIONS_EXIT_USAGE;
 		}
-		if (!equals)
+		if (!equals && flags[i].target != TRUST_REDIS)
 			a++;
 		if (!set(out, i, value))
 		{
@@ -188,6 +189,9 @@ set(GateOptions *out, size_t i, const char *value)
 				return false;
 			out->node.ask_connections = (int) number;
 			return true;
+		case TRUST_REDIS:
+			out->node.trust_redis = strcmp(value, "on") == 0;
+			return out->node.trust_redis || strcmp(value, "off") == 0;
 		case ASK_TIMEOUT:
 			return parse_duration_ms(value, &out->node.ask_timeout_ms);
 		case REDIS:

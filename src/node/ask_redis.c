@@ -5,6 +5,15 @@
  * A key with a good MAC was once the ledger's word, and of it only what stays true for ever is believed: that a session has been revoked, or
  * that an epoch is above the token's. That it says otherwise may be from the past: a key that is missing, without a good MAC or
  * below the token's epoch says nothing. So whoever can write to Redis can refuse nobody here and let nobody in.
+ *
+ * With trust_redis the administrator says that nobody but the worker writes there. Then keys may accept, and G1 holds still:
+ *
+ * - an answer to a nonce of t0 says that everything committed before t0 is in low..n of g;
+ * - the worker writes "keys" only when everything up to that number has arrived in keys (src/worker/publish.c). It is read before them here, over one
+ *	 connection, and is n of g or more: so they are as of t0 or later. A Redis that falls back to an older copy falls back with both;
+ * - signing keys are not in Redis. The token's was among the node's keys when these were read last, and that moment counts as t0 does.
+ *
+ * So the older of the two moments is what the answer rests on, and ask.c holds it against max_staleness.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,17 +22,32 @@
 #include "node/follower.h"
 
 #define IN_FLIGHT_MAX		16
-#define KEYS				3		/* of the session, its user, its tenant */
 #define FIELDS_MAX			14
 #define PATIENCE_US			200000	/* then PostgreSQL is asked instead */
+
+/* What is asked for, in this order. */
+enum
+{
+	ASK_MIRROR,					/* up to which number the keys go; only with trust_redis */
+	ASK_SESSION,
+	ASK_USER,
+	ASK_TENANT,
+	ASK_COUNT
+};
 
 typedef struct InFlight
 {
 	Question   *question;		/* NULL: given up; its replies are still to come */
 	int64_t		sent;
-	int			commands;
-	int			replies;
+	int			commands;		/* from the first one that this node sends, up to this */
+	int			replies;		/* likewise */
 	bool		refused;
+	unsigned	proven;			/* bits: what speaks for the token */
+
+	/* with trust_redis: the last answer when it was asked */
+	int64_t		answered_t0;
+	char		g[SA_UUID_SIZE];
+	int64_t		n;
 } InFlight;
 
 /* In the order of their commands, which is that of their replies. */
@@ -38,10 +62,12 @@ static void give_up(Follower *follower, int64_t sent_by);
 static bool is_late(const RedisQuestions *questions);
 static bool is_current(const Follower *follower, int64_t now);
 static bool send_question(Follower *follower, Question *question, int64_t now);
-static bool send_key(Follower *follower, const char *key);
-static void key_replied(void *arg, const redisReply *reply);
-static bool refuses(const Follower *follower, const Question *question, int which, const redisReply *reply);
-static size_t name_of(const Follower *follower, const Claims *claims, int which, char *out);
+static bool send_command(Follower *follower, const Claims *claims, int what);
+static void replied(void *arg, const redisReply *reply);
+static void weigh(const Follower *follower, InFlight *one, const redisReply *reply);
+static bool is_over(SessauthNode *node, int64_t exp);
+static int64_t rests_on(SessauthNode *node, const InFlight *one);
+static size_t name_of(const Follower *follower, const Claims *claims, int what, char *out);
 
 bool
 questions_init(Follower *follower)
@@ -130,93 +156,159 @@ is_current(const Follower *follower, int64_t now)
 static bool
 send_question(Follower *follower, Question *question, int64_t now)
 {
+	SessauthNode *node = follower->node;
 	RedisQuestions *questions = follower->questions;
-	char		keys[KEYS][SA_REDIS_KEY_SIZE];
-	InFlight   *one;
+	InFlight   *one = &questions->in_flight[(questions->first + questions->count) % IN_FLIGHT_MAX];
+	int			first = node->trust_redis ? ASK_MIRROR : ASK_SESSION;
 
-	for (int i = 0; i < KEYS; i++)
-		if (name_of(follower, &question->claims, i, keys[i]) == 0)
-			return false;
+	*one = (InFlight) {.question = question, .sent = now, .commands = first, .replies = first};
+	many_readers_read(&node->known_lock);
+	one->answered_t0 = node->lease.answered_t0;
+	memcpy(one->g, node->lease.answer.g, sizeof(one->g));
+	one->n = node->lease.answer.n;
+	many_readers_end_read(&node->known_lock);
 
 	/* Before the commands: a connection that breaks at one of them gives up everything in flight. */
-	one = &questions->in_flight[(questions->first + questions->count) % IN_FLIGHT_MAX];
-	*one = (InFlight) {.question = question, .sent = now};
 	questions->count++;
-	ask_count_redis(follower->node);
-	while (one->commands < KEYS && send_key(follower, keys[one->commands]))
+	ask_count_redis(node);
+	while (one->commands < ASK_COUNT && send_command(follower, &question->claims, one->commands))
 		one->commands++;
-	if (one->commands == KEYS || !redis_link_is_up(follower->control))
+	if (one->commands == ASK_COUNT || !redis_link_is_up(follower->control))
 		return true;
 
 	/* Memory is short. What was sent will be replied to. */
 	one->question = NULL;
-	if (one->commands == 0)
+	if (one->commands == first)
 		questions->count--;
 	return false;
 }
 
 static bool
-send_key(Follower *follower, const char *key)
+send_command(Follower *follower, const Claims *claims, int what)
 {
-	return redis_link_command(follower->control, key_replied, REPLY_TIMEOUT_MS, 2, (SaField[]) {SA_FIELD("HGETALL", 7), SA_FIELD_STR(key)});
+	char		key[SA_REDIS_KEY_SIZE];
+
+	if (name_of(follower, claims, what, key) == 0)
+		return false;
+	if (what == ASK_MIRROR)
+		return redis_link_command(follower->control, replied, REPLY_TIMEOUT_MS, 4,
+								  (SaField[]) {SA_FIELD("HMGET", 5), SA_FIELD_STR(key), SA_FIELD("generation", 10), SA_FIELD("keys", 4)});
+	return redis_link_command(follower->control, replied, REPLY_TIMEOUT_MS, 2, (SaField[]) {SA_FIELD("HGETALL", 7), SA_FIELD_STR(key)});
 }
 
 static void
-key_replied(void *arg, const redisReply *reply)
+replied(void *arg, const redisReply *reply)
 {
 	Follower   *follower = arg;
+	SessauthNode *node = follower->node;
 	RedisQuestions *questions = follower->questions;
 	InFlight   *one = &questions->in_flight[questions->first];
 	Question   *question = one->question;
+	int64_t		since = 0;
 
-	if (question && refuses(follower, question, one->replies, reply))
-		one->refused = true;
+	if (question)
+		weigh(follower, one, reply);
 	if (++one->replies < one->commands)
 		return;
 	questions->first = (questions->first + 1) % IN_FLIGHT_MAX;
 	questions->count--;
+	if (question && one->proven == (1 << ASK_COUNT) - 1)
+		since = rests_on(node, one);
 	if (question && one->refused)
-		ask_answer(follower->node, question, SESSAUTH_REVOKED, SESSAUTH_SOURCE_REDIS, 0);
+		ask_answer(node, question, SESSAUTH_REVOKED, SESSAUTH_SOURCE_REDIS, 0);
+	else if (question && since != 0 && clock_now() < since + node->max_staleness)
+		ask_answer(node, question, SESSAUTH_ACTIVE, SESSAUTH_SOURCE_REDIS, since);
 	else if (question)
-		ask_postgres_instead(follower->node, question);
+		ask_postgres_instead(node, question);
 	questions_send(follower);
 }
 
-/* True when an authentic key says that the token is revoked. */
-static bool
-refuses(const Follower *follower, const Question *question, int which, const redisReply *reply)
+/* What one reply says against the token, and for it. */
+static void
+weigh(const Follower *follower, InFlight *one, const redisReply *reply)
 {
-	const Claims *claims = &question->claims;
+	const Claims *claims = &one->question->claims;
 	char		key[SA_REDIS_KEY_SIZE];
 	SaField		fields[FIELDS_MAX];
 	SaSessionValue session;
-	int64_t		epoch;
+	int64_t		number;
+	int64_t		current;
+	int			what = one->replies;
+	bool		for_it = false;
 
 	if (reply->type != REDIS_REPLY_ARRAY || reply->elements > FIELDS_MAX)
-		return false;
+		return;
 	for (size_t i = 0; i < reply->elements; i++)
 	{
 		if (reply->element[i]->type != REDIS_REPLY_STRING)
-			return false;
+			return;
 		fields[i] = SA_FIELD(reply->element[i]->str, (size_t) reply->element[i]->len);
 	}
-	name_of(follower, claims, which, key);
-	if (which == 0)
-		return sa_session_read(follower->key, key, fields, reply->elements, &session) && !session.live;
-	return sa_epoch_read(follower->key, key, fields, reply->elements, &epoch) &&
-		epoch > (which == 1 ? claims->epoch : claims->tepoch);
+	name_of(follower, claims, what, key);
+	switch (what)
+	{
+		case ASK_MIRROR:
+			for_it = reply->elements == 2 && strcmp(fields[0].data, one->g) == 0 &&
+				sa_number_parse(fields[1].data, fields[1].len, &number) && number >= one->n;
+			break;
+		case ASK_SESSION:
+			if (!sa_session_read(follower->key, key, fields, reply->elements, &session))
+				break;
+			one->refused |= !session.live;
+			for_it = session.live && !is_over(follower->node, session.exp) && strcmp(session.uid, claims->uid) == 0 &&
+				session.epoch == claims->epoch && session.tepoch == claims->tepoch;
+			break;
+		default:
+			if (!sa_epoch_read(follower->key, key, fields, reply->elements, &number))
+				break;
+			current = what == ASK_USER ? claims->epoch : claims->tepoch;
+			one->refused |= number > current;
+			for_it = number == current;
+	}
+	if (for_it)
+		one->proven |= 1u << what;
+}
+
+/* By the ledger's clock; exp in unix seconds. */
+static bool
+is_over(SessauthNode *node, int64_t exp)
+{
+	int64_t		time;
+
+	many_readers_read(&node->known_lock);
+	time = node_ledger_time(node, clock_now());
+	many_readers_end_read(&node->known_lock);
+	return exp <= time / 1000000;
+}
+
+/* The moment of which everything is known that an acceptance needs; see the head of this file. */
+static int64_t
+rests_on(SessauthNode *node, const InFlight *one)
+{
+	SharedKeys *keys = keys_use(node);
+	int64_t		begun = keys ? keys->begun : 0;
+
+	if (keys)
+		keys_release(keys);
+
+	/* Without being asked they are read too seldom for this. */
+	if (clock_now() - begun > node->max_staleness / 2)
+		keys_request(node);
+	return begun < one->answered_t0 ? begun : one->answered_t0;
 }
 
 static size_t
-name_of(const Follower *follower, const Claims *claims, int which, char *out)
+name_of(const Follower *follower, const Claims *claims, int what, char *out)
 {
 	const char *prefix = follower->node->redis.prefix;
 
-	switch (which)
+	switch (what)
 	{
-		case 0:
+		case ASK_MIRROR:
+			return sa_name_mirror(prefix, out);
+		case ASK_SESSION:
 			return sa_name_session(prefix, claims->tid, strlen(claims->tid), claims->sid, out);
-		case 1:
+		case ASK_USER:
 			return sa_name_user_epoch(prefix, claims->tid, strlen(claims->tid), claims->uid, strlen(claims->uid), out);
 		default:
 			return sa_name_tenant_epoch(prefix, claims->tid, strlen(claims->tid), out);

@@ -359,6 +359,7 @@ copy_options(SessauthNode *node, const SessauthOptions *options)
 	node->leeway = options->leeway_s;
 	node->ask_connections = options->ask_connections;
 	node->ask_timeout = options->ask_timeout_ms * 1000;
+	node->trust_redis = options->trust_redis;
 	node->log = options->log;
 	node->log_arg = options->log_arg;
 	node->keys_refreshed = options->keys_refreshed;

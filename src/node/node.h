@@ -82,6 +82,7 @@ struct SessauthNode
 	int64_t		leeway;			/* s */
 	int			ask_connections;
 	int64_t		ask_timeout;	/* us */
+	bool		trust_redis;
 	void		(*log) (void *arg, SessauthLevel level, const char *message);
 	void	   *log_arg;
 	void		(*keys_refreshed) (void *arg);

@@ -143,6 +143,13 @@ typedef struct SessauthOptions
 	int			ask_connections;	/* to PostgreSQL at a time, each with its own thread; 0: it is never asked; at most 64 */
 	int64_t		ask_timeout_ms; /* for one question, 100 to 60000 */
 
+	/*
+	 * Keys in Redis may accept too. That the bound of max_staleness holds then takes for granted that nobody but sessauth's worker writes
+	 * to that Redis: whoever else does can put back what was true once. A revoked signing key is known when the keys are read next; they must have
+	 * been, within max_staleness.
+	 */
+	bool		trust_redis;
+
 	/* One line without newline and without secrets; from any thread, must be quick. */
 	void		(*log) (void *arg, SessauthLevel level, const char *message);
 	void	   *log_arg;
@@ -225,7 +232,7 @@ SESSAUTH_API SessauthCode sessauth_decide(SessauthNode *node, const char *token,
 
 /*
  * Decides as sessauth_decide does; and when that cannot tell for want of a lease (SESSAUTH_WHY_LEASE), asks others,
- * without blocking: Redis, when the worker has answered this node there lately, whose authentic keys may refuse and not accept; then
+ * without blocking: Redis, when the worker has answered this node there lately, whose authentic keys may refuse, and accept only with trust_redis; then
  * PostgreSQL. Only tokens with a good signature get that far. Tokens that are equal share a question.
  *
  * False: *out is the decision, and answered will not be called. True: *out says nothing, and answered will be called exactly once, by a

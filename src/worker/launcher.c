@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 
 #include "server/clock.h"
+#include "server/compat.h"
 #include "server/shmem.h"
 #include "worker/launcher.h"
 

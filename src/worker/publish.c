@@ -61,6 +61,7 @@ publish_check(Mirror *mirror, LedgerState *state)
 	bool		known = mirror->found && !foreign && strcmp(mirror->found_generation, state->generation) == 0;
 	bool		ahead = known && (mirror->found_n > state->n || !tail_is_ours(mirror, state));
 
+	mirror->keys_n = -1;
 	if (foreign && !ownership_lapsed(mirror))
 		return;
 	if (!known)
@@ -168,6 +169,8 @@ claim(Mirror *mirror, const LedgerState *state, bool drop_stream)
 	if (!mirror->lost)
 		keys_sync(mirror, state);
 	mirror->n = state->low - 1;
+	mirror->claimed_at = clock_boot();
+	mirror->keys_compared = false;
 	mirror->tail[0] = mirror->id[0] = '\0';
 	sa_name_mirror(mirror->where.prefix, mirror_key);
 	sa_name_stream(mirror->where.prefix, stream);
@@ -330,7 +333,7 @@ plan_beat(Mirror *mirror, const LedgerState *state)
 	char		nodes[SA_REDIS_KEY_SIZE];
 	SaEntry		beat = {.kind = SA_KIND_BEAT};
 	SaEntryStore store;
-	SaField    *argv = palloc(sizeof(SaField) * (12 + SA_BEAT_FIELDS * 2 + mirror->pending_count * 2 + REMOVALS_PER_BEAT));
+	SaField    *argv = palloc(sizeof(SaField) * (13 + SA_BEAT_FIELDS * 2 + mirror->pending_count * 2 + REMOVALS_PER_BEAT));
 	HASH_SEQ_STATUS seq;
 	KnownNode  *node;
 	int			argc;
@@ -356,9 +359,10 @@ plan_beat(Mirror *mirror, const LedgerState *state)
 	argv[8] = number(state->low);
 	argv[9] = number(100 + 2 * Min(mirror->since_trim, ENTRIES_PER_ROUND));
 	argv[10] = number(receipts_longest(mirror));
-	if (sa_entry_args(mirror_link_key, stream, &beat, &store, argv + 11) != SA_BEAT_FIELDS * 2)
+	argv[11] = mirror->keys_n < 0 ? SA_FIELD("", 0) : number(mirror->keys_n);
+	if (sa_entry_args(mirror_link_key, stream, &beat, &store, argv + 12) != SA_BEAT_FIELDS * 2)
 		elog(ERROR, "sessauth: could not authenticate a beat");
-	argc = 11 + SA_BEAT_FIELDS * 2;
+	argc = 12 + SA_BEAT_FIELDS * 2;
 
 	argv[argc++] = number(mirror->pending_count);
 	for (int i = 0; i < mirror->pending_count; i++)
@@ -390,6 +394,7 @@ void
 publish_done(Mirror *mirror, Instant now)
 {
 	RedisLink  *link = &mirror->link;
+	bool		beaten = mirror->beating;
 
 	for (int i = 0; i < link->count; i++)
 	{
@@ -433,6 +438,13 @@ publish_done(Mirror *mirror, Instant now)
 		mirror->next_beat = instant_after(now, setting_heartbeat_interval);
 	}
 	keys_settle(mirror, true);
+
+	/*
+	 * Said with the next beat: only now it is certain that no key of this round is missing. Before the first comparison a key may be there
+	 * that is ahead of a ledger which has gone back in time, and then no write of ours replaces it.
+	 */
+	if (beaten && mirror->keys_compared && !keys_pending(mirror))
+		mirror->keys_n = mirror->n;
 }
 
 /* Decimal text in the round's memory. */

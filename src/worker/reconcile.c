@@ -288,6 +288,8 @@ finish(Mirror *mirror, Instant now)
 
 	reconcile->phase = RECONCILE_REST;
 	reconcile->ended_at = now;
+	if (reconcile->began_at >= mirror->claimed_at)
+		mirror->keys_compared = true;
 	if (reconcile->missing + reconcile->stale + reconcile->foreign + reconcile->ahead > 0)
 		ereport(LOG,
 				(errmsg("sessauth: mirror \"%s\" was repaired: of %lld keys %lld were missing, %lld stale, %lld foreign, %lld ahead",

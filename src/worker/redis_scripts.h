@@ -29,7 +29,7 @@ enum
 
 	/*
 	 * Compare, beat, trim, answer. KEYS: mirror, stream, answers, nodes. ARGV: owner, g, n, tail, low, how many to trim
-	 * at most, ms of the longest lease, 14 of the beat, number of answers, node and value of each, nodes to remove.
+	 * at most, ms of the longest lease, up to which number the keys go ('': unknown), 14 of the beat, number of answers, node and value of each, nodes to remove.
 	 */
 	SCRIPT_BEAT,
 

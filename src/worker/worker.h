@@ -171,6 +171,9 @@ typedef struct Mirror
 	bool		loaded;			/* mirror_state has been read */
 	FeedPosition feed;			/* what the mirror has confirmed */
 	FeedPosition ahead;			/* what it will be when the exchange under way ends well */
+	int64		keys_n;			/* everything up to this number of the generation is in keys; -1: unknown */
+	Instant		claimed_at;		/* 0: not in this worker's life */
+	bool		keys_compared;	/* with the ledger, from the first to the last, since then */
 	char		feed_place[PLACE_SIZE]; /* that "feed" is about */
 	int64		synced_keys;	/* in the full sync under way */
 	TimestampTz synced_at;		/* 0: a full sync is needed or under way */

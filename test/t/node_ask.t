@@ -177,6 +177,54 @@ subtest 'more revocations than a node may remember' => sub {
 	is($small->stop, 0, 'it ends cleanly');
 };
 
+subtest 'a Redis that is trusted' => sub {
+	my @small = ($admin, '127.0.0.1:0', '--max-revocations', 20, '--ask-connections', 0);
+	my $wary  = start_gate($ledger, $redis, max_staleness => '3s', arguments => \@small)->wait_ready;
+	my $trust = start_gate($ledger, $redis, max_staleness => '3s', arguments => [ @small, '--trust-redis' ])->wait_ready;
+	my %login = %{ row($app, 'SELECT * FROM sessauth.issue_session(?, ?)', 'acme', 'frank') };
+	my $token = $login{access_token};
+	my ($session, $epoch) = ("session:{acme}:$login{session_id}", 'user_epoch:{acme}:frank');
+	my $by_redis = sub { metric($trust, qq{sessauth_gate_requests_total{decision="$_[0]",source="redis"}}) };
+	value($app, 'SELECT sessauth.revoke_user(?, ?)', 'acme', "somebody$_") for 1 .. 40;
+	poll_until('a token to be accepted by its keys', sub { die 'refused' if $trust->auth($token) == 401; $by_redis->('active') > 0 });
+	pass('is let in by its keys');
+	poll_until('the wary one to be unsure', sub { $wary->auth($token) == 503 });
+	pass('which for others is not enough');
+
+	my %kept = ($session => $redis->hash($session), $epoch => $redis->hash($epoch));
+	my $never = sub {
+		my ($name, $change) = @_;
+		my $before = $by_redis->('active');
+		$change->();
+		is($trust->auth($token), 503, "$name is not enough");
+		is($by_redis->('active'), $before, 'and nobody was let in by it');
+		$redis->command('DEL', $_), $redis->command('HSET', $_, %{ $kept{$_} }) for keys %kept;
+	};
+	$never->('a session without its user', sub { $redis->command('DEL', $epoch) });
+	$never->('a session with a changed expiry', sub { $redis->command('HSET', $session, exp => 9_999_999_999) });
+	$never->('no session', sub { $redis->command('DEL', $session) });
+	poll_until('it to be let in again', sub { $trust->auth($token) == 200 });
+
+	signal_worker('STOP');
+	my $keys = $redis->command('HGET', 'sessauth:mirror', 'keys');
+	$never->('what the worker has not finished', sub { $redis->command('HSET', 'sessauth:mirror', keys => $keys - 1) });
+	$never->('what is of another generation', sub { $redis->command('HSET', 'sessauth:mirror', keys => $keys, generation => '11111111-0000-4000-8000-000000000001') });
+	$redis->command('HSET', 'sessauth:mirror', generation => value($dba, 'SELECT generation FROM sessauth.ledger_state'));
+	value($app, 'SELECT sessauth.revoke_user(?, ?)', 'acme', 'frank');
+	poll_until('the answers to be too old', sub { $trust->auth($token) == 503 });
+	signal_worker('CONT');
+	poll_until('the revocation', sub { my $status = $trust->auth($token); die 'let in again' if $status == 200; $status == 401 });
+	pass('a revocation is obeyed');
+	poll_until('Redis to have said so', sub { $trust->auth($token); $by_redis->('revoked') > 0 });
+
+	my %other = %{ row($app, 'SELECT * FROM sessauth.issue_session(?, ?)', 'acme', 'grace') };
+	poll_until('another one to be let in', sub { $trust->auth($other{access_token}) == 200 });
+	value($app, 'SELECT sessauth.logout(?)', $other{access_token});
+	poll_until('her logout', sub { $trust->auth($other{access_token}) == 401 });
+	pass('so is a logout');
+	is($_->stop, 0, 'it ends cleanly') for $wary, $trust;
+};
+
 subtest 'stopping with questions under way' => sub {
 	signal_worker('STOP');
 	poll_until('the lease to be over', sub { asked('active', $gate) && !$gate->is_ready });
