@@ -41,7 +41,8 @@ sub run_under
 			'--idle-timeout', '2s', '--max-cached-tokens', 256 ],
 		environment => { TSAN_OPTIONS => "exitcode=66 log_path=$dir/report", ASAN_OPTIONS => "log_path=$dir/report",
 			UBSAN_OPTIONS => "print_stacktrace=1 log_path=$dir/report" })->wait_ready;
-	my %at = (gate => $gate->url =~ s{^http://}{}r, admin => $gate->log_contents =~ m{administration listening on http://(\S+)},
+	my %at = (gate => $gate->url =~ s{^http://}{}r,
+		admin => poll_until('the address of the admin listener', sub { $gate->log_contents =~ m{administration listening on http://(\S+)} && $1 }),
 		unix => "$dir/gate.sock", stop => $stop);
 	my $login = sub { row($app, 'SELECT * FROM sessauth.issue_session(?, ?)', @_) };
 	my @before = (map({ $login->('acme', "user $_") } 1 .. 3), map({ $login->('globex', "user $_") } 1 .. 3));
