@@ -72,7 +72,8 @@ typedef struct Position
 } Position;
 
 static void read_args(FunctionCallInfo fcinfo, Asked *out);
-static void require_leases(void);
+static void require_primary(void);
+static void require_nothing_lost(void);
 static void read_position(Snapshot snapshot, Position *out);
 static int64 put_numbered(const Asked *asked, const Position *position, Snapshot snapshot, Tuplestorestate *rows, TupleDesc desc);
 static int64 put_unnumbered(const Position *position, Snapshot snapshot, Tuplestorestate *rows, TupleDesc desc);
@@ -106,7 +107,8 @@ sessauth_lease(PG_FUNCTION_ARGS)
 
 	access_require(ACCESS_NODE, NULL);
 	read_args(fcinfo, &asked);
-	require_leases();
+	require_primary();
+	require_nothing_lost();
 	rows = rowset_begin(fcinfo, LEASE_COLUMNS, &desc);
 	ledger_begin(&call, fcinfo);
 	if (!ledger_is_active())
@@ -147,7 +149,7 @@ sessauth_lease(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(sessauth_end_lease);
 
-/* end_lease(node text) → boolean: for a node that has dropped its lease; false when it is not known. Throws 42501, 22004, 25006 on a standby, 55000 as above. */
+/* end_lease(node text) → boolean: for a node that has dropped its lease; false when it is not known. Throws 42501, 22004, 25006 on a standby. */
 Datum
 sessauth_end_lease(PG_FUNCTION_ARGS)
 {
@@ -155,7 +157,7 @@ sessauth_end_lease(PG_FUNCTION_ARGS)
 
 	access_require(ACCESS_NODE, NULL);
 	require_arg(fcinfo, 0, "node");
-	require_leases();
+	require_primary();
 	known = sql_node_gone(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (known)
 		wake_worker_now();
@@ -191,12 +193,9 @@ read_args(FunctionCallInfo fcinfo, Asked *out)
 	}
 }
 
-/* Whether leases are given at all, here and now. */
 static void
-require_leases(void)
+require_primary(void)
 {
-	TimestampTz lost_until;
-
 	ledger_check_library();
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -204,7 +203,13 @@ require_leases(void)
 				 errmsg("a standby gives no leases"),
 				 errdetail("It may not know of the newest revocations."),
 				 errhint("Connect to the primary, for example with target_session_attrs=read-write.")));
-	lost_until = handover_lost_until();
+}
+
+static void
+require_nothing_lost(void)
+{
+	TimestampTz lost_until = handover_lost_until();
+
 	if (lost_until > ledger_now())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

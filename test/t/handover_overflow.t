@@ -32,6 +32,7 @@ unlike(slurp_file($ledger->logfile), qr/\Q$tokens[-1]\E/, 'without the tokens');
 my $error = error_of($ledger->dbh('gate'), 'SELECT * FROM sessauth.lease(?, ?, NULL, 0)', 'sql/' . '0' x 32, '1s');
 is($error && $error->{sqlstate}, '55000', 'over SQL neither');
 like($error->{message}, qr/no node gets a lease before/, 'with the reason');
+is(value($ledger->dbh('gate'), 'SELECT sessauth.end_lease(?)', 'sql/' . '0' x 32), 0, 'but a node may say that it stops');
 
 kill 'CONT', $worker or die "kill: $!";
 poll_until('those that fitted to be revoked', sub {
