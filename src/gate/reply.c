@@ -15,7 +15,6 @@ static bool ends_anywhere(struct evhttp_request *request);
 void
 reply(Gate *gate, struct evhttp_request *request, int status, const char *phrase, const char *body)
 {
-	struct evbuffer *buffer = evbuffer_new();
 	char		length[24];
 
 	reply_header(request, "Cache-Control", "no-store");
@@ -28,11 +27,9 @@ reply(Gate *gate, struct evhttp_request *request, int status, const char *phrase
 		snprintf(length, sizeof(length), "%zu", strlen(body));
 		reply_header(request, "Content-Length", length);
 	}
-	else if (buffer)
-		evbuffer_add(buffer, body, strlen(body));
-	evhttp_send_reply(request, status, phrase, buffer);
-	if (buffer)
-		evbuffer_free(buffer);
+	else
+		evbuffer_add(evhttp_request_get_output_buffer(request), body, strlen(body));
+	evhttp_send_reply(request, status, phrase, NULL);
 }
 
 void

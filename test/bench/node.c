@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -464,7 +465,8 @@ by_float(const void *a, const void *b)
 
 /*
  * With a rate, requests have a time at which they are due, and latency counts from then on, however long a
- * slow answer has kept the connections busy.
+ * slow answer has kept the connections busy. The client sleeps until then: one that spins would keep a
+ * core from the server.
  */
 static void
 load(char **argv)
@@ -495,21 +497,31 @@ load(char **argv)
 		fcntl(clients[i].fd, F_SETFL, O_NONBLOCK);
 		polls[i] = (struct pollfd) {.fd = clients[i].fd, .events = POLLIN};
 	}
+	prctl(PR_SET_TIMERSLACK, 1000);
 	begun = now = now_s();
 	while (now - begun < seconds && answered < SAMPLES_MAX)
 	{
+		double		wait = 0.1;
+		struct timespec timeout;
+
 		for (int i = 0; i < count; i++)
 		{
 			double		due = per_second > 0 ? begun + (double) sent / per_second : now;
 
-			if (clients[i].sent != 0 || due > now)
+			if (clients[i].sent != 0)
 				continue;
+			if (due > now)
+			{
+				wait = due - now < wait ? due - now : wait;
+				continue;
+			}
 			if (write(clients[i].fd, request, (size_t) len) != len)
 				die("cannot write");
 			clients[i].sent = per_second > 0 ? due : now_s();
 			sent++;
 		}
-		poll(polls, (nfds_t) count, per_second > 0 ? 0 : 100);
+		timeout = (struct timespec) {0, (long) (wait * 1e9)};
+		ppoll(polls, (nfds_t) count, &timeout, NULL);
 		now = now_s();
 		for (int i = 0; i < count; i++)
 		{

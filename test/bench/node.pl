@@ -11,7 +11,7 @@ use strict;
 use warnings;
 
 use IO::Select;
-use Sessauth::Bench qw(median);
+use Sessauth::Bench qw(median stolen);
 use Sessauth::Process qw(free_port poll_until private_dir);
 use Sessauth::Publisher;
 use Sessauth::Redis;
@@ -23,6 +23,7 @@ my $only        = $ENV{BENCH_ONLY}        // '.';
 my $program     = ($ENV{TESTDIR} // '.') . '/build/bench/node';
 
 $| = 1;
+stolen();
 chomp(my $cores = `nproc`);
 my $missed = 0;
 my $redis  = Sessauth::Redis->start_server;
@@ -31,7 +32,8 @@ print "$cores cores; $rounds rounds of $seconds s, medians.\n\n";
 rates() if 'rates' =~ /$only/;
 gate() if 'gate' =~ /$only/;
 join_late() if 'join' =~ /$only/;
-print $missed ? "\n$missed of the bars above are missed.\n" : "\nEvery bar is met.\n";
+printf "\nThe host kept %.1f %% of the time for others.\n", stolen();
+print $missed ? "$missed of the bars above are missed.\n" : "Every bar is met.\n";
 exit($missed ? 1 : 0);
 
 sub rates
@@ -66,16 +68,22 @@ sub gate
 	my $floor = Sessauth::Process->start('floor', [ $program, 'constant', $port, $cores ]);
 	poll_until('the floor', sub { $floor->log_contents =~ /listening/ });
 	my ($gate_port) = $gate->url =~ /:(\d+)$/;
-	my (@gate, @floor, @p99);
+	my (@gate, @floor, @p99, @p99_floor);
 	for my $round (1 .. $rounds)
 	{
-		push @gate,  (load($gate_port, 16, 0, $token))[0];
-		push @floor, (load($port, 16, 0, $token))[0];
+		push @gate,  (load($gate_port, 16, $seconds, 0, $token))[0];
+		push @floor, (load($port, 16, $seconds, 0, $token))[0];
 	}
 	printf "\n%-44s %12s %12s %7s   %s\n", 'requests a second over HTTP, 16 connections', 'gate', 'floor', 'ratio', 'bar';
 	show('/auth; floor: constant 200', median(@gate), median(@floor), 0.8);
-	push @p99, (load($gate_port, 16, median(@gate) / 2, $token))[2] for 1 .. $rounds;
-	at_most('p99 at half of its peak, ms', median(@p99) / 1000, 1);
+
+	# Many short rounds: on a machine that is shared, a pause of its own spoils one of them and not the whole.
+	for my $round (1 .. 4 * $rounds)
+	{
+		push @p99,       (load($gate_port, 16, $seconds / 4, median(@gate) / 2, $token))[2];
+		push @p99_floor, (load($port, 16, $seconds / 4, median(@gate) / 2, $token))[2];
+	}
+	at_most('p99 at half of its peak, ms; floor: the same', median(@p99) / 1000, 1, sprintf '%.2f', median(@p99_floor) / 1000);
 	$floor->stop;
 	$gate->stop;
 	return;
@@ -115,7 +123,7 @@ sub redis_cpu_ms
 
 sub redis_url { my ($ledger) = @_; return 'redis://127.0.0.1:' . $redis->port . "?prefix=$ledger->{prefix}"; }
 
-sub load { my ($port, @rest) = @_; my $token = pop @rest; return split ' ', run('load', $port, $rest[0], $seconds, $rest[1], $token); }
+sub load { my ($port, $connections, $for, $rate, $token) = @_; return split ' ', run('load', $port, $connections, $for, $rate, $token); }
 
 sub run
 {

@@ -1,5 +1,5 @@
 # Bench.pm
-#		What the benchmarks share: a database full of sessions, medians, numbers to read.
+#		What the benchmarks share: a database full of sessions, medians, numbers to read, and how much of the machine there was.
 
 package Sessauth::Bench;
 
@@ -11,7 +11,7 @@ use List::Util qw(max);
 use Sessauth::Postgres qw(connect_to);
 use Sessauth::Process qw(now_ms);
 
-our @EXPORT_OK = qw(median new_database number TOKENS USERS);
+our @EXPORT_OK = qw(median new_database number stolen TOKENS USERS);
 
 use constant USERS  => 10_000;
 use constant TOKENS => 1_000;
@@ -66,6 +66,20 @@ sub new_database
 	$dbh->do('CHECKPOINT');
 	printf "(database \"%s\" with %s sessions of %s users made in %.0f s)\n\n", $name, number($count), number($users), (now_ms() - $start) / 1000;
 	return $dbh;
+}
+
+# What part of the machine's time its host has kept for others since the last call, in percent: nothing slow can be told from that.
+my ($stolen_before, $total_before) = (0, 0);
+
+sub stolen
+{
+	open my $file, '<', '/proc/stat' or return 0;
+	my (undef, @ticks) = split ' ', scalar <$file>;
+	my $total = 0;
+	$total += $_ for @ticks[ 0 .. 7 ];
+	my $percent = $total > $total_before ? 100 * ($ticks[7] - $stolen_before) / ($total - $total_before) : 0;
+	($stolen_before, $total_before) = ($ticks[7], $total);
+	return $percent;
 }
 
 sub median
