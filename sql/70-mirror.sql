@@ -62,7 +62,7 @@ COMMENT ON COLUMN sessauth.mirrors.reconcile_phase IS
 COMMENT ON COLUMN sessauth.mirrors.reconcile_checked IS 'Keys and rows that it has looked at';
 COMMENT ON COLUMN sessauth.mirrors.reconciled_at IS 'When the last one ended; the columns behind it are what it looked at and found';
 COMMENT ON COLUMN sessauth.mirrors.missing IS 'Keys that were not there, and are';
-COMMENT ON COLUMN sessauth.mirrors.stale IS 'Keys that were older than the ledger, and are not';
+COMMENT ON COLUMN sessauth.mirrors.stale IS 'Keys that were older than the ledger, or would have expired at another time than they should, and are not';
 COMMENT ON COLUMN sessauth.mirrors.foreign_keys IS 'Keys without a good MAC: replaced, or deleted';
 COMMENT ON COLUMN sessauth.mirrors.ahead IS 'Keys that said authentically what the ledger had lost: a revocation was adopted by it, anything else replaced';
 

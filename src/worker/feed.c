@@ -15,7 +15,6 @@
 #include "worker/feed.h"
 #include "worker/worker_tx.h"
 
-#define KEY_GRACE_MS	60000	/* keys outlive what they say by a minute (doc/protocol.md, section 2) */
 #define NIL_UUID		"00000000-0000-0000-0000-000000000000"
 
 #define EVENT_COLUMNS \

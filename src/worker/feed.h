@@ -10,6 +10,8 @@
 #include "worker/numbering.h"
 #include "server/snapshot_cursor.h"
 
+#define KEY_GRACE_MS	60000	/* keys outlive what they say by a minute (doc/protocol.md, section 2) */
+
 /* One thing to write into keys. Strings live in the context that the feed was read in. */
 typedef enum KeyItemKind
 {

@@ -1,6 +1,6 @@
 /*
  * found_keys.c
- *		What SCAN and HGETALL have brought, as keys of ours.
+ *		What SCAN, HGETALL and PEXPIRETIME have brought, as keys of ours.
  *
  * Anybody may have written it: a name counts only if it is exactly what we would have written, a value only with its MAC.
  */
@@ -139,6 +139,15 @@ found_value(FoundKey *key, const redisReply *reply)
 	{
 		key->genuine = true;
 		key->version = session.version;
+		key->exp = session.exp;
 		key->live = session.live;
 	}
+}
+
+/* -2: it has gone since. An error: a user without the right to ask. */
+void
+found_expiry(FoundKey *key, const redisReply *reply)
+{
+	key->timed = reply->type == REDIS_REPLY_INTEGER && reply->integer >= -1;
+	key->expires_at = key->timed ? reply->integer : 0;
 }

@@ -103,6 +103,31 @@ keys_delete(Mirror *mirror, const LedgerState *state, const Repair *repairs, int
 	mirror_script(mirror, SCRIPT_DELETE, nkeys, argc, argv);
 }
 
+void
+keys_expire(Mirror *mirror, const LedgerState *state, const WrongExpiry *expiries, int count)
+{
+	SaField    *argv = palloc(sizeof(SaField) * (3 + 5 * count));
+	char		mirror_key[SA_REDIS_KEY_SIZE];
+	int			argc = 0;
+
+	if (count == 0)
+		return;
+	sa_name_mirror(mirror->where.prefix, mirror_key);
+	argv[argc++] = SA_FIELD_STR(mirror_key);
+	for (int i = 0; i < count; i++)
+		argv[argc++] = SA_FIELD_STR(expiries[i].name);
+	argv[argc++] = SA_FIELD_STR(state->ledger_id);
+	argv[argc++] = SA_FIELD_STR(mirror->generation);
+	for (int i = 0; i < count; i++)
+	{
+		argv[argc++] = expiries[i].mac;
+		argv[argc++] = number(expiries[i].low);
+		argv[argc++] = number(expiries[i].high);
+		argv[argc++] = number(expiries[i].give);
+	}
+	mirror_script(mirror, SCRIPT_EXPIRE, 1 + count, argc, argv);
+}
+
 /* The exchange is over, well or not; with nothing to send, it ended well. */
 void
 keys_settle(Mirror *mirror, bool arrived)

@@ -10,7 +10,7 @@
  *	- revocations, beats or logins wait for it.
  *
  * So first the mirror's keys are walked (SCAN) and held against the ledger: what is foreign is replaced or deleted, if it
- * still is what was read; what is ahead is adopted, in a transaction of its own that commits before anything is written. Then the ledger's
+ * still is what was read; what would expire at another time than it should, gets that; what is ahead is adopted, in a transaction of its own that commits before anything is written. Then the ledger's
  * rows are walked, and written by the guarded script that writes every key, which says what was missing or stale.
  * A slice goes out only behind everything that its snapshot has seen, so what is merely on its way is not counted; the
  * counts are of what was found wrong. Slices are small and paced; a mirror that is behind is left alone.
@@ -115,7 +115,10 @@ reconcile_ask(Mirror *mirror, Instant now)
 	if (reconcile->step == STEP_READ)
 	{
 		for (int i = 0; i < reconcile->count; i++)
+		{
 			link_command(&mirror->link, 2, (SaField[]) {SA_FIELD("HGETALL", 7), SA_FIELD_STR(reconcile->keys[i].name)});
+			link_command(&mirror->link, 2, (SaField[]) {SA_FIELD("PEXPIRETIME", 11), SA_FIELD_STR(reconcile->keys[i].name)});
+		}
 		return true;
 	}
 	return false;
@@ -154,12 +157,15 @@ reconcile_take(Mirror *mirror)
 		reconcile->count = found_names(mirror->where.prefix, reply->element[1], reconcile->keys);
 		MemoryContextSwitchTo(old);
 		reconcile->step = reconcile->count > 0 ? STEP_READ : STEP_REPAIR;
-		reconcile->repair_count = 0;
+		reconcile->repair_count = reconcile->expiry_count = 0;
 	}
 	else
 	{
 		for (int i = 0; i < reconcile->count; i++)
-			found_value(&reconcile->keys[i], link->replies[i]);
+		{
+			found_value(&reconcile->keys[i], link->replies[2 * i]);
+			found_expiry(&reconcile->keys[i], link->replies[2 * i + 1]);
+		}
 		reconcile->step = STEP_COMPARE;
 	}
 	link_finish(link);
@@ -249,7 +255,8 @@ reconcile_plan(Mirror *mirror, const LedgerState *state)
 			if (reconcile->repairs[i].rewrite && reconcile->repairs[i].name == NULL)
 				items[count++] = reconcile->repairs[i].item;
 		keys_write(mirror, state, items, count, KEYS_COUNTED);
-		reconcile->repair_count = 0;
+		keys_expire(mirror, state, reconcile->expiries, reconcile->expiry_count);
+		reconcile->repair_count = reconcile->expiry_count = 0;
 		reconcile->step = STEP_SCAN;
 		if (reconcile->last)
 		{

@@ -37,7 +37,10 @@ typedef struct FoundKey
 	size_t		maclen;
 	int64		epoch;			/* of an epoch key */
 	int64		version;		/* of a session */
+	int64		exp;			/* of a session, unix s */
 	bool		live;
+	bool		timed;			/* the server has said when it expires */
+	int64		expires_at;		/* unix ms; -1: never */
 } FoundKey;
 
 typedef struct Repair
@@ -47,6 +50,16 @@ typedef struct Repair
 	bool		rewrite;		/* with item */
 	KeyItem		item;
 } Repair;
+
+/* A key whose value is right, but that goes too early, too late or never. Unix ms; -1: never. */
+typedef struct WrongExpiry
+{
+	const char *name;
+	SaField		mac;
+	int64		low;			/* what would be right */
+	int64		high;
+	int64		give;
+} WrongExpiry;
 
 typedef struct Reconcile
 {
@@ -63,6 +76,8 @@ typedef struct Reconcile
 	int			count;
 	Repair	   *repairs;
 	int			repair_count;
+	WrongExpiry *expiries;
+	int			expiry_count;
 	FeedPosition walk;
 	int64		checked;
 	int64		missing;
@@ -76,12 +91,13 @@ typedef struct Reconcile
 /* The names among these that are ours, into the current context; out has room for all. Returns how many. */
 extern int	found_names(const char *prefix, const redisReply *names, FoundKey *out);
 
-/* What HGETALL says of it. */
+/* What HGETALL says of it, and PEXPIRETIME. */
 extern void found_value(FoundKey *key, const redisReply *reply);
+extern void found_expiry(FoundKey *key, const redisReply *reply);
 
 /* ---- compare.c: inside a transaction of its own ---- */
 
-/* Fills repairs and counts; what the mirror has ahead of the ledger is adopted by the transaction that is open. */
+/* Fills repairs, expiries and counts; what the mirror has ahead of the ledger is adopted by the transaction that is open. */
 extern void compare_found(Reconcile *reconcile);
 
 #endif							/* SESSAUTH_WORKER_RECONCILE_H */

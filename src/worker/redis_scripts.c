@@ -111,6 +111,21 @@ const char *const redis_scripts[SCRIPT_COUNT] = {
 	"end\n"
 	"return 'OK'\n",
 
+	[SCRIPT_EXPIRE] =
+	LUA_FENCE
+	"local h, bad = fence()\n"
+	"if not h then return bad end\n"
+	"local wrong = 0\n"
+	"for i = 2, #KEYS do\n"
+	"  local a = 4 * i - 5\n"
+	"  local at = redis.call('PEXPIRETIME', KEYS[i])\n"
+	"  if redis.pcall('HGET', KEYS[i], 'm') == ARGV[a] and (at < tonumber(ARGV[a + 1]) or at > tonumber(ARGV[a + 2])) then\n"
+	"    if ARGV[a + 3] == '-1' then redis.call('PERSIST', KEYS[i]) else redis.call('PEXPIREAT', KEYS[i], ARGV[a + 3]) end\n"
+	"    wrong = wrong + 1\n"
+	"  end\n"
+	"end\n"
+	"return 'OK=0,' .. wrong\n",
+
 	[SCRIPT_RELEASE] =
 	"if redis.pcall('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('HDEL', KEYS[1], 'owner') end\n"
 	"return 'OK'\n",

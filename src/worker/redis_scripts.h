@@ -49,6 +49,12 @@ enum
 	 */
 	SCRIPT_DELETE,
 
+	/*
+	 * Gives keys that still have the MAC with which they were read another time to expire, if theirs is not one from low to high. KEYS: mirror,
+	 * then keys. ARGV: owner, g, then per key MAC, low, high, and the time to give it: unix ms, or -1 for never. Answers "OK=0," and how many.
+	 */
+	SCRIPT_EXPIRE,
+
 	/* Takes the owner's name off the mirror, so that another may have it at once. KEYS: mirror. ARGV: owner. */
 	SCRIPT_RELEASE,
 

@@ -253,6 +253,7 @@ typedef enum KeysMark
 
 extern int	keys_write(Mirror *mirror, const LedgerState *state, KeyItem *items, int count, KeysMark mark);
 extern void keys_delete(Mirror *mirror, const LedgerState *state, const Repair *repairs, int count);
+extern void keys_expire(Mirror *mirror, const LedgerState *state, const WrongExpiry *expiries, int count);	/* counted as stale */
 extern void keys_settle(Mirror *mirror, bool arrived);
 extern void keys_load(Mirror *mirror);	/* inside the transaction, as the next */
 extern void keys_store(Mirror *mirror);

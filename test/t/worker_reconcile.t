@@ -60,6 +60,32 @@ is_deeply($found, { missing => 0, stale => 0, foreign_keys => 0, ahead => 0 }, '
 is(value($dba, q{SELECT count(*) FROM sessauth.event WHERE kind = 'revocation_adopted'}), 0, 'nothing of that has reached the ledger');
 is($gate->auth($user{$_}{access_token}), 200, "$_ is still logged in") for qw(alice bob erin frank);
 
+# ---- what should expire never would, or too early or too late ----
+
+value($dba, 'DELETE FROM sessauth.session WHERE session_id = ? RETURNING 1', $user{carol}{session_id});
+drained();
+my @kept  = ((map { ($of{$_}, "user_epoch:{acme}:$_") } qw(alice bob dave)), $of{frank}, $of{carol}, 'tenant_epoch:{acme}');
+my %right = map { $_ => $redis->command('PEXPIRETIME', $_) } @kept;
+is($right{ $of{$_} }, 1000 * ($redis->command('HGET', $of{$_}, 'exp') + 60), "the session of $_ goes a minute after it has expired") for qw(alice carol);
+is($right{'tenant_epoch:{acme}'}, -1, "a tenant's epoch never does");
+$redis->command('PERSIST', $of{alice});
+$redis->command('PERSIST', $of{carol});
+$redis->command('PERSIST', 'user_epoch:{acme}:alice');
+$redis->command('EXPIRE', $of{bob}, 3600);
+$redis->command('EXPIRE', 'user_epoch:{acme}:bob', 3600);
+$redis->command('EXPIRE', $of{frank}, 100_000_000);
+$redis->command('EXPIRE', 'user_epoch:{acme}:dave', 1_000_000_000);
+$redis->command('EXPIRE', 'tenant_epoch:{acme}', 3600);
+my $over = 'session:{acme}:00000000-0000-4000-8000-000000000002';
+my %over = (uid => 'alice', epoch => 1, tepoch => 1, exp => 1_700_000_000, state => 'revoked', v => 1);
+$redis->command('HSET', $over, %over, 'm', mac($key, 'sessauth/1/session', $over, @over{qw(uid epoch tepoch exp state v)}));
+$found = reconcile();
+is_deeply($found, { missing => 0, stale => 9, foreign_keys => 0, ahead => 0 }, 'each is found stale');
+is_deeply({ map { $_ => $redis->command('PEXPIRETIME', $_) } @kept }, \%right, 'and expires again when no token can need it any more');
+is($redis->command('EXISTS', $over), 0, 'what should have been gone for long is gone');
+$found = reconcile();
+is_deeply($found, { missing => 0, stale => 0, foreign_keys => 0, ahead => 0 }, 'afterwards nothing is wrong');
+
 # ---- ahead: the ledger has lost something that it has signed ----
 
 my $more = $user{alice}{epoch} + 1000;
