@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static const char *parse_server(const char *text, size_t len, SaRedisUrl *out);
 static const char *parse_port(const char *text, size_t len, char out[8]);
@@ -62,6 +63,16 @@ sa_redis_url_parse(const char *url, SaRedisUrl *out)
 	if (why == NULL && (out->cert_file[0] == '\0') != (out->key_file[0] == '\0'))
 		why = "cert and key belong together";
 	return why;
+}
+
+bool
+sa_redis_url_same_place(const SaRedisUrl *a, const SaRedisUrl *b)
+{
+	if (a->is_unix != b->is_unix || a->db != b->db || strcmp(a->prefix, b->prefix) != 0)
+		return false;
+	if (a->is_unix)
+		return strcmp(a->host, b->host) == 0;
+	return strcasecmp(a->host, b->host) == 0 && atoi(a->port) == atoi(b->port);
 }
 
 /* [user@]host[:port] */

@@ -39,4 +39,10 @@ typedef struct SaRedisUrl
 /* NULL when the URL was understood, else why not: a static English phrase in lower case. */
 extern const char *sa_redis_url_parse(const char *url, SaRedisUrl *out);
 
+/*
+ * Whether two URLs name the same server, database and prefix, whatever else they say. Two names of one host, or its name and
+ * its address, are different here: only who connects can tell.
+ */
+extern bool sa_redis_url_same_place(const SaRedisUrl *a, const SaRedisUrl *b);
+
 #endif							/* SESSAUTH_CORE_REDIS_URL_H */

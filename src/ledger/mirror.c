@@ -16,13 +16,14 @@
 #include "server/keyring.h"
 #include "server/wake.h"
 
+static void require_new_place(const char *name, const SaRedisUrl *where);
 static Datum ask_worker(FunctionCallInfo fcinfo, LedgerQuery *ask);
 
 PG_FUNCTION_INFO_V1(sessauth_add_mirror);
 
 /*
  * add_mirror(name, url, password_file) → void. Throws 22023 for a bad name or URL (a password in it included),
- * 42710 when the name is taken, F0000 without a usable master key.
+ * 42710 when the name or the place is taken, F0000 without a usable master key.
  */
 Datum
 sessauth_add_mirror(PG_FUNCTION_ARGS)
@@ -77,9 +78,31 @@ sessauth_add_mirror(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("mirror \"%s\" already exists", name),
 				 errhint("Remove it first with sessauth.remove_mirror().")));
+	require_new_place(name, &where);
 	ledger_run(&enable, values, NULL);
 	ledger_end(&call);
 	PG_RETURN_VOID();
+}
+
+/* Two mirrors would write to the same keys, and each would take the other's work for that of a stranger. */
+static void
+require_new_place(const char *name, const SaRedisUrl *where)
+{
+	static LedgerQuery others = {"SELECT name, url FROM sessauth.mirror WHERE name <> $1 ORDER BY name", 1, {TEXTOID}};
+	Datum		value = CStringGetTextDatum(name);
+	uint64		count = ledger_run(&others, &value, NULL);
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		SaRedisUrl	other;
+
+		if (sa_redis_url_parse(ledger_text(i, 2), &other) == NULL && sa_redis_url_same_place(where, &other))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("there is already a mirror at this place"),
+					 errdetail("Mirror \"%s\" has the same server, database and prefix.", ledger_text(i, 1)),
+					 errhint("Remove that one first with sessauth.remove_mirror(), or give this one another database or prefix.")));
+	}
 }
 
 PG_FUNCTION_INFO_V1(sessauth_remove_mirror);

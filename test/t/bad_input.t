@@ -180,6 +180,7 @@ for my $url ('', 'nonsense', 'http://127.0.0.1:80/', 'redis://', 'redis://127.0.
 }
 refuses('a mirror without a URL', '22004', qr/null/, $dba, 'SELECT sessauth.add_mirror(?, ?)', 'wrong', undef);
 refuses('a mirror without a name', undef, qr/name/, $dba, 'SELECT sessauth.add_mirror(?, ?)', '', 'redis://127.0.0.1:6379/0');
+refuses('a second name for a place', '42710', qr/DETAIL:  Mirror "main" has the same.*\nHINT:/, $dba, 'SELECT sessauth.add_mirror(?, ?)', 'twin', $redis->url =~ s{//}{//me@}r);
 is(value($dba, q{SELECT string_agg(name, ' ') FROM sessauth.mirror}), 'main', 'no refused mirror is there');
 
 # Something that listens and says what no Redis says.

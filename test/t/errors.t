@@ -86,6 +86,8 @@ for my $case (
 	[ 'the path of the password file must be absolute', '22023', qr/must be absolute/, 'dba', qq{SELECT sessauth.add_mirror('m', 'redis://127.0.0.1', '$marker')} ],
 	[ 'mirror \"%s\" already exists', '42710', qr/mirror "m" already exists/, 'dba', q{SELECT sessauth.add_mirror('m', 'redis://127.0.0.1:1')},
 		q{SELECT sessauth.add_mirror('m', 'redis://127.0.0.1:1')} ],
+	[ 'there is already a mirror at this place', '42710', qr/there is already a mirror at this place/, 'dba', q{SELECT sessauth.add_mirror('n', 'redis://me@Somewhere:6379/0')},
+		q{SELECT sessauth.add_mirror('m', 'redis://somewhere')} ],
 	[ 'there is no enabled mirror \"%s\"', '42704', qr/there is no enabled mirror "none"/, 'dba', q{SELECT sessauth.resync('none')} ],
 	[ 'a policy must be a JSON object', '22023', qr/a policy must be a JSON object/, 'dba', q{SELECT sessauth.set_policy('acme', '[]')} ],
 	[ 'unknown policy key \"%.*s\"', '22023', qr/unknown policy key "x"/, 'dba', q{SELECT sessauth.set_policy('acme', '{"x": 1}')} ],

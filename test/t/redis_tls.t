@@ -186,7 +186,7 @@ sub refused
 	my ($what, $url, $why, $meanwhile) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $name = 'wrong' . ++$count;
-	add_mirror($name, $url);
+	add_mirror($name, $url . ($url =~ /\?/ ? '&' : '?') . "prefix=$name:");
 	my $wrong = gate($url);
 	$meanwhile->() if $meanwhile;
 	my $row = poll_until("$what: the worker to say why", sub { my $r = mirror_row($dba, $name); ($r->{last_error} // '') ne '' && $r });

@@ -84,10 +84,46 @@ test_refused(void)
 	ok(sa_redis_url_parse(text, &url) != NULL, "a host that is too long");
 }
 
+static void
+test_same_place(void)
+{
+	static const struct
+	{
+		const char *a;
+		const char *b;
+		bool		same;
+	}			pairs[] = {
+		{"redis://h", "redis://h:6379/0", true},
+		{"redis://Host:6380/1", "redis://me@hOST:06380/1", true},
+		{"redis://h?prefix=a:", "redis://h?prefix=%61:", true},
+		{"redis://h:1", "rediss://h:1?cacert=/x", true},
+		{"redis://[::1]", "redis://[::1]:6379", true},
+		{"unix:///s", "unix:///s?db=0", true},
+		{"redis://h", "redis://h:6380", false},
+		{"redis://h", "redis://h/1", false},
+		{"redis://h", "redis://h?prefix=a:", false},
+		{"redis://h?prefix=a:", "redis://h?prefix=A:", false},
+		{"redis://h", "redis://i", false},
+		{"unix:///s", "unix:///S", false},
+		{"unix:///s", "unix:///s?db=1", false},
+	};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
+	{
+		SaRedisUrl	a;
+
+		ok(reads(pairs[i].a), "read: %s", pairs[i].a);
+		a = url;
+		ok(reads(pairs[i].b) && sa_redis_url_same_place(&a, &url) == pairs[i].same && sa_redis_url_same_place(&url, &a) == pairs[i].same,
+		   "%s the same place as %s", pairs[i].same ? "it is" : "it is not", pairs[i].b);
+	}
+}
+
 int
 main(void)
 {
 	test_places();
+	test_same_place();
 	test_options();
 	test_refused();
 	return tap_done();
