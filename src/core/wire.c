@@ -2,7 +2,7 @@
  * wire.c
  *		The mirror protocol: key names, the MACs of key values, numbers.
  *
- * Stream entries are in wire_stream.c, nonces and answers in wire_lease.c.
+ * Stream entries are in wire_stream.c, pages of them in wire_page.c, nonces and answers in wire_lease.c.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -71,6 +71,19 @@ size_t
 sa_name_stream(const char *prefix, char *out)
 {
 	return name_start(prefix, "sessauth:revocations", out);
+}
+
+size_t
+sa_name_page(const char *prefix, const char *g, int64_t first, char *out)
+{
+	size_t		n = name_start(prefix, "sessauth:page:", out);
+
+	if (n == 0 || !sa_uuid_valid(g, strlen(g)) || first < 1 || first != SA_PAGE_FIRST(first))
+	{
+		out[0] = '\0';
+		return 0;
+	}
+	return n + (size_t) snprintf(out + n, SA_REDIS_KEY_SIZE - n, "%s:%" PRId64, g, first);
 }
 
 size_t
@@ -216,6 +229,16 @@ sa_uuid_valid(const char *text, size_t len)
 	unsigned char uuid[16];
 
 	return sa_uuid_decode(text, len, uuid);
+}
+
+bool
+sa_text_copy(const SaField *value, char *out, size_t outsize)
+{
+	if (value->len >= outsize || memchr(value->data, '\0', value->len) != NULL)
+		return false;
+	memcpy(out, value->data, value->len);
+	out[value->len] = '\0';
+	return true;
 }
 
 bool

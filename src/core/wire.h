@@ -36,6 +36,7 @@ extern size_t sa_name_user_epoch(const char *prefix, const char *tid, size_t tid
 extern size_t sa_name_tenant_epoch(const char *prefix, const char *tid, size_t tidlen, char *out);
 extern size_t sa_name_session(const char *prefix, const char *tid, size_t tidlen, const char *sid, char *out);
 extern size_t sa_name_stream(const char *prefix, char *out);	/* sessauth:revocations */
+extern size_t sa_name_page(const char *prefix, const char *g, int64_t first, char *out);	/* sessauth:page:g:first */
 extern size_t sa_name_mirror(const char *prefix, char *out);	/* sessauth:mirror */
 extern size_t sa_name_nodes(const char *prefix, char *out); /* sessauth:nodes */
 extern size_t sa_name_answers(const char *prefix, char *out);	/* sessauth:answers */
@@ -137,6 +138,32 @@ extern bool sa_entry_read_with(SaMacKey *link, const char *stream_key, const SaF
 
 /* True when what a revocation says can be, by the same section; g and n, its place in the stream, are not looked at. */
 extern bool sa_revocation_valid(const SaEntry *entry);
+
+/*
+ * --- pages ---
+ *
+ * A page repeats SA_PAGE_ENTRIES consecutive revocations of one generation, from a multiple of that plus 1 on. Its body is what
+ * sa_page_put has written for each of them, in order.
+ */
+
+#define SA_PAGE_ENTRIES		1000
+#define SA_PAGE_ENTRY_MAX	768		/* bytes of an entry */
+
+/* The number that the page with this number in it begins with. */
+#define SA_PAGE_FIRST(n)	(((n) - 1) / SA_PAGE_ENTRIES * SA_PAGE_ENTRIES + 1)
+
+/* Returns the length; 0 when sa_revocation_valid has something against the entry. g and n are not looked at. */
+extern size_t sa_page_put(const SaEntry *entry, char out[SA_PAGE_ENTRY_MAX]);
+
+/* False when OpenSSL fails. */
+extern bool sa_page_mac(const unsigned char link[SA_KEY_LEN], const char *page_key, const char *body, size_t len,
+						char out[SA_MAC_TEXT_LEN + 1]);
+
+/* False, too, when that is not the MAC. */
+extern bool sa_page_authentic(SaMacKey *link, const char *page_key, const char *body, size_t len, const char *mac, size_t maclen);
+
+/* Reads the entry at *at, which then is behind it. False when there is none in canonical form. g and n are left empty. */
+extern bool sa_page_take(const char **at, const char *end, SaEntry *out);
 
 /* --- lease --- */
 

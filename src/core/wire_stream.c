@@ -47,7 +47,6 @@ static bool field_find(const SaField *name, size_t at, FieldId *id);
 static bool is_field(FieldId id, const SaField *name);
 static bool entry_take(SaKind kind, const SaField values[F_COUNT], const char mac[SA_MAC_TEXT_LEN + 1], SaEntry *out);
 static bool entry_parse(const SaField values[F_COUNT], SaEntry *entry);
-static bool text_parse(const SaField *value, char *out, size_t outsize);
 static bool number_parse(const SaField *value, int64_t *out);
 
 const char *
@@ -293,31 +292,20 @@ entry_take(SaKind kind, const SaField values[F_COUNT], const char mac[SA_MAC_TEX
 static bool
 entry_parse(const SaField values[F_COUNT], SaEntry *entry)
 {
-	if (!text_parse(&values[F_G], entry->g, sizeof(entry->g)) ||
+	if (!sa_text_copy(&values[F_G], entry->g, sizeof(entry->g)) ||
 		!number_parse(&values[F_N], &entry->n) ||
 		!number_parse(&values[F_AT], &entry->at))
 		return false;
 	if (entry->kind == SA_KIND_BEAT)
 		return number_parse(&values[F_B], &entry->b) &&
 			number_parse(&values[F_LOW], &entry->low);
-	return text_parse(&values[F_TID], entry->tid, sizeof(entry->tid)) &&
-		text_parse(&values[F_UID], entry->uid, sizeof(entry->uid)) &&
-		text_parse(&values[F_SID], entry->sid, sizeof(entry->sid)) &&
-		text_parse(&values[F_KID], entry->kid, sizeof(entry->kid)) &&
+	return sa_text_copy(&values[F_TID], entry->tid, sizeof(entry->tid)) &&
+		sa_text_copy(&values[F_UID], entry->uid, sizeof(entry->uid)) &&
+		sa_text_copy(&values[F_SID], entry->sid, sizeof(entry->sid)) &&
+		sa_text_copy(&values[F_KID], entry->kid, sizeof(entry->kid)) &&
 		number_parse(&values[F_EPOCH], &entry->epoch) &&
 		number_parse(&values[F_EID], &entry->eid) &&
 		number_parse(&values[F_UNTIL], &entry->until);
-}
-
-/* A NUL inside would hide the rest from everybody who reads the entry as a C string. */
-static bool
-text_parse(const SaField *value, char *out, size_t outsize)
-{
-	if (value->len >= outsize || memchr(value->data, '\0', value->len) != NULL)
-		return false;
-	memcpy(out, value->data, value->len);
-	out[value->len] = '\0';
-	return true;
 }
 
 static bool

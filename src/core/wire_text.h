@@ -12,6 +12,9 @@
 /* Canonical decimal of a number that is not negative; returns the length. */
 extern size_t sa_number_write(int64_t number, char out[SA_NUMBER_SIZE]);
 
+/* False when it does not fit, or has a NUL inside, which would hide the rest from everybody who reads a C string. */
+extern bool sa_text_copy(const SaField *value, char *out, size_t outsize);
+
 /* True when the text is a UUID as sa_uuid_encode writes it. */
 extern bool sa_uuid_valid(const char *text, size_t len);
 

@@ -1,6 +1,6 @@
 /*
  * follower.h
- *		What follower.c (connections, nonces, answers) and stream.c (reading) share.
+ *		What follower.c (connections, nonces, answers), stream.c and pages.c (reading) share.
  *
  * Everything here belongs to the follower's thread. What the node knows, the lease with its nonce included, does not: other threads
  * change it too (apply.h).
@@ -46,6 +46,15 @@ struct Follower
 	int64_t		rescan_wait;
 	SaEntry    *batch;			/* APPLY_MAX of them */
 
+	/* pages.c; a page goes by its first number */
+	char		pages_g[SA_UUID_SIZE];
+	int64_t		pages_next;		/* to ask for */
+	int64_t		pages_last;
+	int64_t		pages_taken;	/* whose reply comes next */
+	int64_t		pages_tried;	/* up to here none is asked for again */
+	int			pages_asked;	/* under way */
+	bool		pages_broken;	/* one of those that were asked for together was not to be had */
+
 	/* asking */
 	bool		beat;			/* since the last look for an answer */
 	bool		getting;		/* an HGET is under way */
@@ -71,6 +80,13 @@ extern bool stream_init(Follower *follower);
 extern void stream_free(Follower *follower);
 extern void stream_connected(Follower *follower);
 extern void stream_read(Follower *follower, int64_t now);	/* reads on, unless it does already or should wait */
+
+extern void stream_skip(Follower *follower, const uint64_t id[2]);	/* everything up to this entry is known already */
+extern bool stream_parse_id(const redisReply *id, uint64_t out[2]);
+
+/* pages.c */
+extern void pages_connected(Follower *follower);
+extern bool pages_read(Follower *follower); /* true when some are under way: then the stream waits for the last of them */
 
 /* ask_redis.c */
 extern bool questions_init(Follower *follower);

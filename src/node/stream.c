@@ -35,7 +35,7 @@ static bool take_entries(Follower *follower, const redisReply *entries);
 static const redisReply *fields_of(const redisReply *item);
 static void apply_batch(Follower *follower, int count, int64_t refused, int64_t now);
 static bool read_entry(const Follower *follower, const redisReply *item, SaEntry *out);
-static bool parse_id(const redisReply *id, uint64_t out[2]);
+static bool read_on_from(Follower *follower, const uint64_t id[2]);
 
 bool
 stream_init(Follower *follower)
@@ -55,6 +55,7 @@ stream_connected(Follower *follower)
 {
 	follower->reading = false;
 	follower->read_not_before = 0;
+	pages_connected(follower);
 	stream_read(follower, clock_now());
 }
 
@@ -72,7 +73,7 @@ stream_read(Follower *follower, int64_t now)
 	SaField		argv[8];
 	int			argc = 0;
 
-	if (follower->reading || follower->stopping || now < follower->read_not_before || !redis_link_is_up(follower->reader))
+	if (follower->reading || follower->stopping || now < follower->read_not_before || !redis_link_is_up(follower->reader) || pages_read(follower))
 		return;
 	follower->read_waits = !waits_for_numbers(follower, &since);
 	follower->read_begun = now;
@@ -201,15 +202,26 @@ read_ids(Follower *follower, const redisReply *entries)
 	{
 		uint64_t	id[2];
 
-		if (fields_of(entries->element[i]) == NULL || !parse_id(entries->element[i]->element[0], id))
+		if (fields_of(entries->element[i]) == NULL || !stream_parse_id(entries->element[i]->element[0], id))
 			continue;
-		if (id[0] > follower->last_id[0] || (id[0] == follower->last_id[0] && id[1] > follower->last_id[1]))
-		{
-			memcpy(follower->last_id, id, sizeof(id));
-			advanced = true;
-		}
+		advanced = read_on_from(follower, id) || advanced;
 	}
 	return advanced;
+}
+
+static bool
+read_on_from(Follower *follower, const uint64_t id[2])
+{
+	if (id[0] < follower->last_id[0] || (id[0] == follower->last_id[0] && id[1] <= follower->last_id[1]))
+		return false;
+	memcpy(follower->last_id, id, sizeof(follower->last_id));
+	return true;
+}
+
+void
+stream_skip(Follower *follower, const uint64_t id[2])
+{
+	(void) read_on_from(follower, id);
 }
 
 /* True when there was a beat among them. */
@@ -283,8 +295,8 @@ read_entry(const Follower *follower, const redisReply *item, SaEntry *out)
 }
 
 /* milliseconds-sequence, two numbers below 2^64. */
-static bool
-parse_id(const redisReply *id, uint64_t out[2])
+bool
+stream_parse_id(const redisReply *id, uint64_t out[2])
 {
 	int			part = 0;
 	int			digits = 0;

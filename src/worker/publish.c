@@ -171,6 +171,7 @@ claim(Mirror *mirror, const LedgerState *state, bool drop_stream)
 	mirror->n = state->low - 1;
 	mirror->claimed_at = clock_boot();
 	mirror->keys_compared = false;
+	mirror->pages_until = 0;
 	mirror->tail[0] = mirror->id[0] = '\0';
 	sa_name_mirror(mirror->where.prefix, mirror_key);
 	sa_name_stream(mirror->where.prefix, stream);
@@ -291,12 +292,12 @@ plan_entries(Mirror *mirror, const LedgerState *state)
 
 	sa_name_mirror(mirror->where.prefix, mirror_key);
 	sa_name_stream(mirror->where.prefix, stream);
-	for (int i = 0; i < count; i += ENTRIES_PER_SCRIPT)
+	for (int i = 0, n; i < count; i += n)
 	{
-		int			n = Min(ENTRIES_PER_SCRIPT, count - i);
-		SaField    *argv = palloc(sizeof(SaField) * (7 + n * SA_ENTRY_ARGS));
-		SaEntryStore *stores = palloc(sizeof(SaEntryStore) * n);
+		SaField    *argv = palloc(sizeof(SaField) * (7 + ENTRIES_PER_SCRIPT * SA_ENTRY_ARGS));
+		SaEntryStore *stores = palloc(sizeof(SaEntryStore) * ENTRIES_PER_SCRIPT);
 
+		n = Min(Min(ENTRIES_PER_SCRIPT, count - i), page_left(entries[i].n));
 		argv[0] = SA_FIELD_STR(mirror_key);
 		argv[1] = SA_FIELD_STR(stream);
 		argv[2] = SA_FIELD_STR(state->ledger_id);
@@ -310,6 +311,8 @@ plan_entries(Mirror *mirror, const LedgerState *state)
 		mirror_script(mirror, SCRIPT_APPEND, 2, 7 + n * SA_ENTRY_ARGS, argv);
 		mirror->next_n = entries[i + n - 1].n;
 		strlcpy(mirror->next_tail, stores[n - 1].mac, sizeof(mirror->next_tail));
+		if (page_left(mirror->next_n) == 1)
+			page_plan(mirror, state, entries, i + n);
 	}
 	mirror->since_trim += count;
 	return true;

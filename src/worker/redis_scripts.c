@@ -72,6 +72,15 @@ const char *const redis_scripts[SCRIPT_COUNT] = {
 	"redis.call('HSET', KEYS[1], 'n', n, 'tail', tail, 'id', id)\n"
 	"return 'OK ' .. id\n",
 
+	[SCRIPT_PAGE] =
+	LUA_CHECK
+	"local bad = check()\n"
+	"if bad then return bad end\n"
+	"redis.call('DEL', KEYS[3])\n"
+	"redis.call('HSET', KEYS[3], 'id', redis.call('HGET', KEYS[1], 'id'), 'm', ARGV[7], 'b', ARGV[8])\n"
+	"redis.call('PEXPIREAT', KEYS[3], ARGV[6])\n"
+	"return 'OK'\n",
+
 	[SCRIPT_BEAT] =
 	LUA_CHECK
 	"local bad = check()\n"

@@ -28,6 +28,12 @@ enum
 	SCRIPT_APPEND,
 
 	/*
+	 * Compare, and keep a page that ends where the stream does. KEYS: mirror, stream, page. ARGV: owner, g, n, tail, low, unix ms when it
+	 * expires, MAC, body.
+	 */
+	SCRIPT_PAGE,
+
+	/*
 	 * Compare, beat, trim, answer. KEYS: mirror, stream, answers, nodes. ARGV: owner, g, n, tail, low, how many to trim
 	 * at most, ms of the longest lease, up to which number the keys go ('': unknown), 14 of the beat, number of answers, node and value of each, nodes to remove.
 	 */

@@ -11,6 +11,7 @@
  * ownership.c		whose mirror it is
  * adopt.c			before it is claimed: what it remembers and the ledger does not
  * publish.c		the stream: entries, beats, answers
+ * pages.c			the same entries by the thousand, for nodes that join
  * nonces.c			the nodes' nonces
  * feed.c			what has changed since a position in the history, or is alive
  * keys.c			the same as keys in Redis
@@ -143,6 +144,7 @@ typedef struct Mirror
 	int64		next_n;
 	char		next_tail[SA_MAC_TEXT_LEN + 1];
 	int64		behind;
+	int64		pages_until;	/* unix ms until when the pages that were written may be needed */
 	int			publishing;		/* scripts that the plan has queued */
 
 	/* what the exchange under way would lead to without what is being added to it; see publish_more() */
@@ -237,6 +239,10 @@ extern bool publish_has_more(const Mirror *mirror); /* than what the exchange un
 extern void publish_more(Mirror *mirror, const LedgerState *state); /* adds it */
 extern void publish_added(Mirror *mirror, bool committed);	/* or not: outside the transaction */
 extern void publish_done(Mirror *mirror, Instant now);
+
+/* ---- pages.c ---- */
+extern int	page_left(int64 n);		/* how many numbers there are from n to the end of its page */
+extern void page_plan(Mirror *mirror, const LedgerState *state, const SaEntry *entries, int count); /* behind the entry it ends with */
 
 /* ---- keys.c ---- */
 extern bool keys_pending(const Mirror *mirror); /* something may have to be written */

@@ -273,16 +273,22 @@ rates(char **argv)
 
 /* ---- a million revocations ---- */
 
+static void put_page(redisContext *to, const unsigned char *link_key, const char *prefix, const SaEntry *last, const char *id, const char *body, size_t len);
+
 static void
 fill(char **argv)
 {
 	unsigned char link_key[SA_KEY_LEN];
 	redisContext *to = redisConnect("127.0.0.1", atoi(strstr(argv[0], "127.0.0.1:") + 10));
 	long		count = atol(argv[4]);
+	static char page[SA_PAGE_ENTRIES * SA_PAGE_ENTRY_MAX];
+	size_t		page_len = 0;
+	char		prefix[SA_PREFIX_MAX + 1];
 	redisReply *reply;
 
 	if (to == NULL || to->err || !sa_key_text_parse(argv[1], strlen(argv[1]), link_key))
 		die("cannot fill");
+	snprintf(prefix, sizeof(prefix), "%.*s", (int) (strlen(argv[2]) - strlen("sessauth:revocations")), argv[2]);
 	for (long n = 1; n <= count; n++)
 	{
 		SaEntry		entry = {.n = n, .kind = SA_KIND_USER, .tid = "acme", .epoch = 5, .eid = n, .at = atoll(argv[5]), .until = atoll(argv[6])};
@@ -301,13 +307,35 @@ fill(char **argv)
 			lens[i + 3] = fields[i].len;
 		}
 		redisAppendCommandArgv(to, (int) fields_count + 3, args, lens);
-		for (long i = 0; n % 1000 == 0 && i < 1000; i++)
+		page_len += sa_page_put(&entry, page + page_len);
+		for (long i = 0; n % SA_PAGE_ENTRIES == 0 && i < SA_PAGE_ENTRIES; i++)
 		{
-			if (redisGetReply(to, (void **) &reply) != REDIS_OK || reply->type == REDIS_REPLY_ERROR)
+			if (redisGetReply(to, (void **) &reply) != REDIS_OK || reply->type != REDIS_REPLY_STRING)
 				die("XADD failed");
+			if (i == SA_PAGE_ENTRIES - 1)
+			{
+				put_page(to, link_key, prefix, &entry, reply->str, page, page_len);
+				page_len = 0;
+			}
 			freeReplyObject(reply);
 		}
 	}
+}
+
+/* As the worker does when the stream ends with a page. */
+static void
+put_page(redisContext *to, const unsigned char *link_key, const char *prefix, const SaEntry *last, const char *id, const char *body, size_t len)
+{
+	char		key[SA_REDIS_KEY_SIZE];
+	char		mac[SA_MAC_TEXT_LEN + 1];
+	redisReply *reply;
+
+	if (sa_name_page(prefix, last->g, SA_PAGE_FIRST(last->n), key) == 0 || !sa_page_mac(link_key, key, body, len, mac))
+		die("no page");
+	reply = redisCommand(to, "HSET %s id %s m %s b %b", key, id, mac, body, len);
+	if (reply == NULL || reply->type == REDIS_REPLY_ERROR)
+		die("HSET failed");
+	freeReplyObject(reply);
 }
 
 static double

@@ -10,7 +10,7 @@
 
 #define READERS		(MANY_READERS_SLOTS + 3)
 #define WRITERS		2
-#define WRITES		500
+#define WRITES		50
 
 static ManyReaders lock;
 static long a;

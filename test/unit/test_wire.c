@@ -36,6 +36,11 @@ test_names(void)
 	ok(n == strlen(out), "its length is right");
 	ok(sa_name_stream("P:", out) == strlen(out), "the stream");
 	is_text(out, STREAM, "has its name");
+	n = sa_name_page("P:", G, 1001, out);
+	ok(n == strlen(out) && strcmp(out, "P:sessauth:page:" G ":1001") == 0, "a page");
+	ok(sa_name_page("", G, 0, out) == 0 && sa_name_page("", G, -999, out) == 0 && sa_name_page("", G, 2, out) == 0 && out[0] == '\0' &&
+	   sa_name_page("", G, 1000, out) == 0 && sa_name_page("", "g", 1, out) == 0, "no page begins elsewhere, or is of no generation");
+	ok(SA_PAGE_FIRST(1) == 1 && SA_PAGE_FIRST(1000) == 1 && SA_PAGE_FIRST(1001) == 1001, "each number is in one page");
 	ok(sa_name_mirror("", out) == strlen(out) && strcmp(out, "sessauth:mirror") == 0, "so has the mirror");
 	ok(sa_name_nodes("", out) == strlen(out) && strcmp(out, "sessauth:nodes") == 0, "so have the nodes");
 	ok(sa_name_answers("x", out) == strlen(out) && strcmp(out, "xsessauth:answers") == 0, "and the answers");
@@ -550,6 +555,69 @@ test_lease(void)
 	ok(sa_nonce_write(link_key, "sessauth:nodes", NODE, &nonce, line) > 0, "the largest numbers fit in a line");
 }
 
+static void
+test_pages(void)
+{
+	static const SaKind kinds[] = {SA_KIND_SESSION, SA_KIND_USER, SA_KIND_TENANT, SA_KIND_KEY};
+	static const char body_of_user[] = "\0\0\0\4user\0\0\0\5a:b}{\0\0\0\1%\0\0\0\0\0\0\0\0\0\0\0\00277\0\0\0\003100"
+		"\0\0\0\r1700000000123\0\0\0\r1700000300000";
+	char		body[4 * SA_PAGE_ENTRY_MAX];
+	char		m[SA_MAC_TEXT_LEN + 1];
+	SaMacKey   *prepared = sa_mac_key_new(link_key);
+	SaEntry		longest = revocation(SA_KIND_USER);
+	SaEntry		out;
+	const char *at = body;
+	size_t		n = 0;
+	int			same = 0;
+	int			accepted = 0;
+
+	for (int i = 0; i < 4; i++)
+	{
+		SaEntry		e = revocation(kinds[i]);
+
+		n += sa_page_put(&e, body + n);
+	}
+	for (int i = 0; i < 4; i++)
+	{
+		SaEntry		e = revocation(kinds[i]);
+
+		memset(e.g, 0, sizeof(e.g));
+		e.n = 0;
+		same += sa_page_take(&at, body + n, &out) && memcmp(&e, &out, sizeof(e)) == 0;
+	}
+	ok(same == 4 && at == body + n && !sa_page_take(&at, body + n, &out), "what is put into a page comes out of it, and then no more");
+	at = body;
+	for (size_t len = 0; len < sizeof(body_of_user) - 1; len++, at = body)
+	{
+		memcpy(body, body_of_user, len);
+		accepted += sa_page_take(&at, body + len, &out);
+	}
+	ok(accepted == 0, "no piece of an entry is one");
+	longest.n = longest.epoch = longest.eid = longest.at = longest.until = INT64_MAX;
+	memset(longest.tid, 't', SA_TENANT_ID_MAX);
+	memset(longest.uid, 'u', SA_USER_ID_MAX);
+	n = sa_page_put(&longest, body);
+	at = body;
+	ok(n > 0 && n <= SA_PAGE_ENTRY_MAX && sa_page_take(&at, body + n, &out) && strlen(out.uid) == SA_USER_ID_MAX, "the longest fits");
+	memcpy(body, body_of_user, sizeof(body_of_user));
+	n = sizeof(body_of_user) - 1;
+	at = body;
+	longest = revocation(SA_KIND_USER);
+	ok(sa_page_take(&at, body + n, &out) && at == body + n && out.epoch == 77 && out.eid == 100, "an entry of the protocol's page is read");
+	ok(sa_page_put(&longest, body) == n && memcmp(body, body_of_user, n) == 0, "and written");
+	longest.kind = SA_KIND_BEAT;
+	ok(sa_page_put(&longest, body) == 0, "a beat is in no page");
+
+	ok(sa_page_mac(link_key, "sessauth:page:" G ":1", body_of_user, n, m) &&
+	   sa_page_authentic(prepared, "sessauth:page:" G ":1", body_of_user, n, m, strlen(m)), "a page has a MAC");
+	ok(!sa_page_authentic(prepared, "sessauth:page:" G ":1001", body_of_user, n, m, strlen(m)) &&
+	   !sa_page_authentic(prepared, "sessauth:page:" G ":1", body_of_user, n - 1, m, strlen(m)) &&
+	   !sa_page_authentic(prepared, "sessauth:page:" G ":1", body_of_user, n, m, strlen(m) - 1), "for its place and all of its bytes");
+	m[0] = m[0] == 'A' ? 'B' : 'A';
+	ok(!sa_page_authentic(prepared, "sessauth:page:" G ":1", body_of_user, n, m, strlen(m)), "and no other one");
+	sa_mac_key_free(prepared);
+}
+
 int
 main(void)
 {
@@ -566,6 +634,7 @@ main(void)
 	test_entry(SA_KIND_KEY, "dAY_jd0yvX2LsMMHgwYawyA6WpiVQEnyXodimP-cEOk");
 	test_entry(SA_KIND_BEAT, "nYtmgqLQARw7UQfi14N88XnsN6FC4Nm66FVkvQyNfpA");
 	test_entry_rules();
+	test_pages();
 	test_lease();
 	return tap_done();
 }

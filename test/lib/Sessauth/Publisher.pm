@@ -16,8 +16,10 @@ use strict;
 use warnings;
 
 use Carp;
+use Digest::SHA qw(hmac_sha256);
 use Fcntl ();
 use IPC::Open2 ();
+use MIME::Base64 qw(encode_base64url);
 use Sessauth::Gate;
 use Sessauth::Process qw(now_ms private_dir random_hex);
 
@@ -130,9 +132,10 @@ sub number
 	my %names = (session => [qw(tid uid sid)], user => [qw(tid uid epoch)], tenant => [qw(tid epoch)], key => ['kid']);
 	@is{ @{ $names{$kind} } } = @of;
 	my $at = $self->now_ms_of_ledger;
-	return [
+	my $entry = [
 		$self->_ask('entry', $self->{revocations_key}, $self->{g}, ++$self->{n}, $kind, @is{qw(tid uid sid kid epoch)},
 			++$self->{eid}, $at, $at + 1000 * ($self->{remember} // 3600)) ];
+	return $self->{entries}{ $self->{g} }{ $self->{n} } = $entry;
 }
 
 # Appends; an id may be given. Returns the id.
@@ -148,6 +151,23 @@ sub beat
 	my $beat = [ $self->_ask('beat', @$self{qw(revocations_key g n)}, ++$self->{b}, $self->{low}, $self->now_ms_of_ledger) ];
 	$self->add($beat);
 	return $beat;
+}
+
+# The page with 1000 numbers from $first on: writes it, and returns its key. Of %changes are a key to write it to, its id ("the last entry
+# of the stream"), its body and its MAC.
+sub put_page
+{
+	my ($self, $first, %changes) = @_;
+	my $key  = "$self->{prefix}sessauth:page:$self->{g}:$first";
+	my $body = $changes{body} // join '', map {
+		my %field = @{ $self->{entries}{ $self->{g} }{$_} };
+		pack '(N/a*)9', @field{qw(k tid uid sid kid epoch eid at until)}
+	} $first .. $first + 999;
+	my $id  = $changes{id}  // $self->{redis}->command('XREVRANGE', $self->{revocations_key}, '+', '-', 'COUNT', 1)->[0][0];
+	my $mac = $changes{mac} // encode_base64url(hmac_sha256(pack('(N/a*)3', 'sessauth/1/page', $key, $body), pack 'H*', $self->{link_key}));
+	$self->{redis}->command('DEL', $changes{key} // $key);
+	$self->{redis}->command('HSET', $changes{key} // $key, 'id', $id, 'm', $mac, 'b', $body);
+	return $key;
 }
 
 # A new generation, whose numbers begin again.
