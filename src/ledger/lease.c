@@ -120,8 +120,8 @@ sessauth_lease(PG_FUNCTION_ARGS)
 	if (asking == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no more than %d nodes get leases over SQL", SQL_NODES_MAX),
-				 errhint("Nodes that are silent for %d times sessauth.max_lease are forgotten.", FORGET_LEASES)));
+				 errmsg("no more than %d nodes get leases over SQL", setting_max_nodes),
+				 errhint("Raise sessauth.max_nodes and restart the server. Nodes that are silent for %d times sessauth.max_lease are forgotten.", FORGET_LEASES)));
 	if (advanced)
 		wake_worker_now();		/* receipts may wait for it */
 

@@ -22,6 +22,7 @@ char	   *setting_audience = NULL;
 bool		setting_standby_verify = false;
 int			setting_heartbeat_interval = 200;
 int			setting_max_lease = 30 * 1000;
+int			setting_max_nodes = 4096;
 int			setting_propagation_target = 1000;
 bool		setting_notify_detail = false;
 int			setting_upkeep_interval = 60 * 1000;
@@ -52,12 +53,18 @@ settings_init(void)
 							   NULL, &setting_master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
 							   NULL, master_key_file_assigned, NULL);
 
-	/* Run by the postmaster alone, so a change would mean nothing before a restart; and a library that is loaded later may not define this kind. */
+	/* Used by the postmaster alone, so a change would mean nothing before a restart; and a library that is loaded later may not define this kind. */
 	if (process_shared_preload_libraries_in_progress)
+	{
 		DefineCustomStringVariable("sessauth.master_key_command",
 								   "Command that prints that key, run once when the server starts.",
 								   NULL, &setting_master_key_command, "", PGC_POSTMASTER, GUC_SUPERUSER_ONLY,
 								   NULL, NULL, NULL);
+		DefineCustomIntVariable("sessauth.max_nodes",
+								"How many nodes can follow one mirror, and how many can get their leases over SQL.",
+								"Shared memory is set aside for them when the server starts.",
+								&setting_max_nodes, setting_max_nodes, 16, 65536, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	}
 	define_string("sessauth.issuer", "The iss claim of new access tokens.", &setting_issuer, "sessauth", 0);
 	define_string("sessauth.audience", "The aud claim of new access tokens.", &setting_audience, "sessauth", 0);
 

@@ -18,6 +18,7 @@ extern char *setting_audience;
 extern bool setting_standby_verify;
 extern int	setting_heartbeat_interval; /* ms */
 extern int	setting_max_lease;	/* ms */
+extern int	setting_max_nodes;	/* fixed when the server starts */
 extern int	setting_propagation_target;	/* ms */
 extern bool setting_notify_detail;
 extern int	setting_upkeep_interval;	/* ms */

@@ -5,13 +5,17 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/shmem.h"
 
 #include "server/compat.h"
+#include "server/settings.h"
 #include "server/shmem.h"
 
 #define TRANCHE "sessauth"
 
 SharedState *shared = NULL;
+HTAB	   *shared_nodes = NULL;
+HTAB	   *shared_sql_nodes = NULL;
 
 static CompatRequestHook previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;
@@ -19,6 +23,7 @@ static bool preloaded = false;
 
 static void request(void);
 static void startup(void);
+static HTAB *make_table(const char *name, Size key, Size entry);
 
 void
 shmem_init(void)
@@ -42,6 +47,8 @@ request(void)
 	if (previous_request)
 		previous_request();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
+	RequestAddinShmemSpace(hash_estimate_size(setting_max_nodes, sizeof(NodeStatus)));
+	RequestAddinShmemSpace(hash_estimate_size(setting_max_nodes, sizeof(SqlNode)));
 	RequestNamedLWLockTranche(TRANCHE, 1);
 }
 
@@ -62,7 +69,17 @@ startup(void)
 		ConditionVariableInit(&shared->receipts);
 		pg_atomic_init_u64(&shared->clock_offset, (uint64) PG_INT64_MIN);
 	}
+	shared_nodes = make_table("sessauth nodes", sizeof(NodeStatusKey), sizeof(NodeStatus));
+	shared_sql_nodes = make_table("sessauth nodes over SQL", sizeof(SqlNodeKey), sizeof(SqlNode));
 	LWLockRelease(AddinShmemInitLock);
+}
+
+static HTAB *
+make_table(const char *name, Size key, Size entry)
+{
+	HASHCTL		control = {.keysize = key, .entrysize = entry};
+
+	return ShmemInitHash(name, setting_max_nodes, setting_max_nodes, &control, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 }
 
 /* A latch outlives its process: that of a successor is set in vain, no more. */

@@ -13,6 +13,7 @@
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
+#include "utils/hsearch.h"
 
 #include "core/wire.h"
 #include "server/handover.h"
@@ -20,7 +21,6 @@
 
 #define SLOTS_MAX			64	/* databases with a worker */
 #define MIRROR_STATUS_MAX	128 /* mirrors, all databases together */
-#define NODE_STATUS_MAX		1024	/* nodes, all mirrors together */
 #define HOLDS_MAX			32	/* databases that a statement wants for itself */
 #define STATUS_TEXT			256
 #define RECONCILE_COUNTS	5	/* checked, missing, stale, foreign, ahead */
@@ -68,11 +68,16 @@ typedef struct MirrorStatus
 	int64		found[RECONCILE_COUNTS];
 } MirrorStatus;
 
-typedef struct NodeStatus
+typedef struct NodeStatusKey	/* zeroes behind the names */
 {
-	Oid			database;		/* InvalidOid: free */
+	Oid			database;
 	char		mirror[64];
 	char		node[SA_NODE_ID_SIZE];
+} NodeStatusKey;
+
+typedef struct NodeStatus
+{
+	NodeStatusKey key;
 	char		generation[SA_UUID_SIZE];
 	int64		n;
 	int64		behind;
@@ -96,8 +101,6 @@ typedef struct SharedState
 	}			holds[HOLDS_MAX];
 	WorkerSlot	slots[SLOTS_MAX];
 	MirrorStatus mirrors[MIRROR_STATUS_MAX];
-	NodeStatus	nodes[NODE_STATUS_MAX];
-	SqlNode		sql_nodes[SQL_NODES_MAX];
 	Handover	handover[HANDOVER_MAX];
 	HandoverLoss losses[HANDOVER_LOSSES];
 	ConditionVariable receipts; /* some revocation is known everywhere now */
@@ -105,6 +108,10 @@ typedef struct SharedState
 
 /* NULL until the postmaster has set it up: the library was not preloaded. */
 extern SharedState *shared;
+
+/* Beside it, for sessauth.max_nodes entries each, under the same lock. */
+extern HTAB *shared_nodes;		/* NodeStatus: all mirrors together */
+extern HTAB *shared_sql_nodes;	/* SqlNode: all databases together */
 
 extern void shmem_init(void);	/* from _PG_init */
 extern bool sessauth_preloaded(void);

@@ -12,7 +12,10 @@
 #include "server/shmem.h"
 #include "server/sql_nodes.h"
 
-static SqlNode *find(const char *node, bool create);
+static SqlNode *find(const char *node);
+static SqlNode *find_or_enter(const char *node);
+static bool make_room(void);
+static SqlNodeKey make_key(const char *node);
 static SqlNode *find_call(const char *node, uint64 call);
 static int64 now_ms(void);
 static bool is_out(SqlNode *node, int64 now);
@@ -26,7 +29,7 @@ sql_node_asks(const char *node, const char *g, int64 n, int64 max_staleness, boo
 
 	*advanced = false;
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = find(node, true);
+	entry = find_or_enter(node);
 	if (entry)
 	{
 		LeaseBook  *book = &entry->book;
@@ -76,14 +79,13 @@ sql_node_refused(const char *node, uint64 call)
 bool
 sql_node_gone(const char *node)
 {
-	SqlNode    *entry;
+	SqlNodeKey	key = make_key(node);
+	bool		found;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = find(node, false);
-	if (entry)
-		memset(entry, 0, sizeof(SqlNode));
+	hash_search(shared_sql_nodes, &key, HASH_REMOVE, &found);
 	LWLockRelease(shared->lock);
-	return entry != NULL;
+	return found;
 }
 
 int64
@@ -91,16 +93,17 @@ sql_nodes_held_back_from(const char *g)
 {
 	int64		now = now_ms();
 	int64		n = HOLDS_NOTHING;
+	HASH_SEQ_STATUS seq;
+	SqlNode    *entry;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < SQL_NODES_MAX; i++)
+	hash_seq_init(&seq, shared_sql_nodes);
+	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
-		SqlNode    *entry = &shared->sql_nodes[i];
-
-		if (entry->database != MyDatabaseId)
+		if (entry->key.database != MyDatabaseId)
 			continue;
 		if (is_forgotten(entry, now))
-			memset(entry, 0, sizeof(SqlNode));
+			hash_search(shared_sql_nodes, &entry->key, HASH_REMOVE, NULL);
 		else if (Max(entry->pending_until, entry->stray_until) > now)
 			n = Min(n, strcmp(entry->book.generation, g) == 0 ? entry->book.acknowledged : 0);
 		else
@@ -113,59 +116,98 @@ sql_nodes_held_back_from(const char *g)
 bool
 sql_nodes_exist(void)
 {
-	bool		exist = false;
+	HASH_SEQ_STATUS seq;
+	SqlNode    *entry = NULL;
 
 	LWLockAcquire(shared->lock, LW_SHARED);
-	for (int i = 0; i < SQL_NODES_MAX && !exist; i++)
-		exist = shared->sql_nodes[i].database == MyDatabaseId;
+	if (hash_get_num_entries(shared_sql_nodes) > 0)
+	{
+		hash_seq_init(&seq, shared_sql_nodes);
+		while ((entry = hash_seq_search(&seq)) != NULL && entry->key.database != MyDatabaseId)
+			;
+		if (entry != NULL)
+			hash_seq_term(&seq);
+	}
 	LWLockRelease(shared->lock);
-	return exist;
+	return entry != NULL;
 }
 
 int
 sql_nodes_copy(SqlNode **out)
 {
 	int			count = 0;
+	HASH_SEQ_STATUS seq;
+	SqlNode    *entry;
 
-	*out = palloc(sizeof(shared->sql_nodes));
 	LWLockAcquire(shared->lock, LW_SHARED);
-	for (int i = 0; i < SQL_NODES_MAX; i++)
-		if (shared->sql_nodes[i].database == MyDatabaseId)
-			(*out)[count++] = shared->sql_nodes[i];
+	*out = palloc(sizeof(SqlNode) * (hash_get_num_entries(shared_sql_nodes) + 1));
+	hash_seq_init(&seq, shared_sql_nodes);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+		if (entry->key.database == MyDatabaseId)
+			(*out)[count++] = *entry;
 	LWLockRelease(shared->lock);
 	return count;
 }
 
-/* With the lock held, as all below. A place is taken from who may be forgotten, should there be no other. */
+/* With the lock held, as all below. */
 static SqlNode *
-find(const char *node, bool create)
+find(const char *node)
 {
-	SqlNode    *place = NULL;
+	SqlNodeKey	key = make_key(node);
 
-	for (int i = 0; i < SQL_NODES_MAX; i++)
-	{
-		SqlNode    *entry = &shared->sql_nodes[i];
+	return hash_search(shared_sql_nodes, &key, HASH_FIND, NULL);
+}
 
-		if (entry->database == MyDatabaseId && strcmp(entry->node, node) == 0)
-			return entry;
-		if (place == NULL && (!OidIsValid(entry->database) || (create && is_forgotten(entry, now_ms()))))
-			place = entry;
-	}
-	if (place && create)
-	{
-		memset(place, 0, sizeof(SqlNode));
-		place->database = MyDatabaseId;
-		strlcpy(place->node, node, sizeof(place->node));
-		return place;
-	}
-	return NULL;
+/* NULL when there is no room. */
+static SqlNode *
+find_or_enter(const char *node)
+{
+	SqlNodeKey	key = make_key(node);
+	SqlNode    *entry = find(node);
+
+	if (entry || (hash_get_num_entries(shared_sql_nodes) >= setting_max_nodes && !make_room()))
+		return entry;
+	entry = hash_search(shared_sql_nodes, &key, HASH_ENTER_NULL, NULL);
+	if (entry)
+		memset((char *) entry + sizeof(SqlNodeKey), 0, sizeof(SqlNode) - sizeof(SqlNodeKey));
+	return entry;
+}
+
+/* Somebody may have been silent for long in a database that has no worker to forget him. */
+static bool
+make_room(void)
+{
+	HASH_SEQ_STATUS seq;
+	SqlNode    *entry;
+	int64		now = now_ms();
+	bool		made = false;
+
+	hash_seq_init(&seq, shared_sql_nodes);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+		if (is_forgotten(entry, now))
+		{
+			hash_search(shared_sql_nodes, &entry->key, HASH_REMOVE, NULL);
+			made = true;
+		}
+	return made;
+}
+
+static SqlNodeKey
+make_key(const char *node)
+{
+	SqlNodeKey	key;
+
+	memset(&key, 0, sizeof(key));
+	key.database = MyDatabaseId;
+	strlcpy(key.node, node, sizeof(key.node));
+	return key;
 }
 
 /* A call that another of the same node has overtaken changes nothing any more. */
 static SqlNode *
 find_call(const char *node, uint64 call)
 {
-	SqlNode    *entry = find(node, false);
+	SqlNode    *entry = find(node);
 
 	return entry && entry->calls == call ? entry : NULL;
 }

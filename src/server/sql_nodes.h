@@ -14,15 +14,18 @@
 #include "core/wire.h"
 #include "server/lease_book.h"
 
-#define SQL_NODES_MAX	1024	/* all databases together */
-
 /* Stands for them in receipt_state, beside the names of mirrors; no mirror can have that name. */
 #define RECEIPTS_OVER_SQL	"*"
 
+typedef struct SqlNodeKey		/* zeroes behind the name */
+{
+	Oid			database;
+	char		node[SA_NODE_ID_SIZE];
+} SqlNodeKey;
+
 typedef struct SqlNode
 {
-	Oid			database;		/* InvalidOid: free */
-	char		node[SA_NODE_ID_SIZE];
+	SqlNodeKey	key;
 	LeaseBook	book;
 	uint64		calls;
 	int64		pending_until;	/* ms of clock_boot(): the last call is under way, and may give a lease that lacks everything */
@@ -35,7 +38,7 @@ typedef struct SqlNode
 
 /*
  * A call begins: before its snapshot is taken. Enters the node, and what it has applied (an empty g: nothing). Returns what to
- * give to sql_node_answered, 0 when there is no room. *advanced: it has applied more than it had.
+ * give to sql_node_answered, 0 when there are sessauth.max_nodes of them. *advanced: it has applied more than it had.
  */
 extern uint64 sql_node_asks(const char *node, const char *g, int64 n, int64 max_staleness, bool *advanced);
 

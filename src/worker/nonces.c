@@ -74,20 +74,19 @@ nonces_take(Mirror *mirror, const redisReply *reply, Instant now)
 static KnownNode *
 learn(Mirror *mirror, const redisReply *name, Instant now)
 {
-	static bool told = false;
 	char		id[SA_NODE_ID_SIZE] = {0};
 	KnownNode  *node;
 
 	memcpy(id, name->str, name->len);
 	node = hash_search(mirror->nodes, id, HASH_FIND, NULL);
-	if (node == NULL && hash_get_num_entries(mirror->nodes) >= NODE_STATUS_MAX)
+	if (node == NULL && hash_get_num_entries(mirror->nodes) >= setting_max_nodes)
 	{
-		if (!told)
+		if (!mirror->crowded)
 			ereport(WARNING,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("sessauth answers no more than %d nodes at a mirror", NODE_STATUS_MAX),
-					 errhint("Nodes that are silent for %d times sessauth.max_lease are forgotten.", FORGET_LEASES)));
-		told = true;
+					 errmsg("sessauth: mirror \"%s\" has more than %d nodes; the others get no answers", mirror->name, setting_max_nodes),
+					 errhint("Raise sessauth.max_nodes and restart the server. Nodes that are silent for %d times sessauth.max_lease are forgotten.", FORGET_LEASES)));
+		mirror->crowded = true;
 		return NULL;
 	}
 	if (node == NULL)

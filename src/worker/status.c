@@ -12,13 +12,14 @@
 
 #include "ledger/ledger.h"
 #include "server/rowset.h"
+#include "server/settings.h"
 #include "server/shmem.h"
 #include "server/sql_nodes.h"
 #include "server/wake.h"
 #include "worker/worker.h"
 
 static MirrorStatus *find_mirror(const char *name);
-static NodeStatus *find_node(const char *mirror, const char *node, bool create);
+static NodeStatusKey make_key(const char *mirror, const char *node);
 static Tuplestorestate *begin_rows(FunctionCallInfo fcinfo, TupleDesc *desc, int columns);
 static void put_node(Tuplestorestate *rows, TupleDesc desc, const NodeStatus *status);
 static Datum uuid_or_null(const char *text, bool *isnull);
@@ -78,10 +79,14 @@ status_reconcile(const Mirror *mirror)
 void
 status_node(const Mirror *mirror, const KnownNode *node, const SaNonce *nonce, bool refused)
 {
+	NodeStatusKey key = make_key(mirror->name, node->node);
 	NodeStatus *status;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	status = find_node(mirror->name, node->node, true);
+	status = hash_search(shared_nodes, &key,
+						 hash_get_num_entries(shared_nodes) < setting_max_nodes ? HASH_ENTER_NULL : HASH_FIND, NULL);
+
+	/* No room loses statistics and nothing else: mirrors share it. */
 	if (status)
 	{
 		strlcpy(status->generation, nonce->g, sizeof(status->generation));
@@ -97,25 +102,27 @@ status_node(const Mirror *mirror, const KnownNode *node, const SaNonce *nonce, b
 void
 status_node_forget(const Mirror *mirror, const char *node)
 {
-	NodeStatus *status;
+	NodeStatusKey key = make_key(mirror->name, node);
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	status = find_node(mirror->name, node, false);
-	if (status)
-		memset(status, 0, sizeof(*status));
+	hash_search(shared_nodes, &key, HASH_REMOVE, NULL);
 	LWLockRelease(shared->lock);
 }
 
 void
 status_forget(const char *mirror)
 {
+	HASH_SEQ_STATUS seq;
+	NodeStatus *node;
+
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < MIRROR_STATUS_MAX; i++)
 		if (shared->mirrors[i].database == MyDatabaseId && (mirror == NULL || strcmp(shared->mirrors[i].name, mirror) == 0))
 			memset(&shared->mirrors[i], 0, sizeof(MirrorStatus));
-	for (int i = 0; i < NODE_STATUS_MAX; i++)
-		if (shared->nodes[i].database == MyDatabaseId && (mirror == NULL || strcmp(shared->nodes[i].mirror, mirror) == 0))
-			memset(&shared->nodes[i], 0, sizeof(NodeStatus));
+	hash_seq_init(&seq, shared_nodes);
+	while ((node = hash_seq_search(&seq)) != NULL)
+		if (node->key.database == MyDatabaseId && (mirror == NULL || strcmp(node->key.mirror, mirror) == 0))
+			hash_search(shared_nodes, &node->key, HASH_REMOVE, NULL);
 	LWLockRelease(shared->lock);
 }
 
@@ -142,28 +149,16 @@ find_mirror(const char *name)
 	return free;
 }
 
-static NodeStatus *
-find_node(const char *mirror, const char *node, bool create)
+static NodeStatusKey
+make_key(const char *mirror, const char *node)
 {
-	NodeStatus *free = NULL;
+	NodeStatusKey key;
 
-	for (int i = 0; i < NODE_STATUS_MAX; i++)
-	{
-		NodeStatus *status = &shared->nodes[i];
-
-		if (status->database == MyDatabaseId && strcmp(status->node, node) == 0 && strcmp(status->mirror, mirror) == 0)
-			return status;
-		if (!OidIsValid(status->database) && free == NULL)
-			free = status;
-	}
-	if (free && create)
-	{
-		free->database = MyDatabaseId;
-		strlcpy(free->mirror, mirror, sizeof(free->mirror));
-		strlcpy(free->node, node, sizeof(free->node));
-		return free;
-	}
-	return NULL;
+	memset(&key, 0, sizeof(key));
+	key.database = MyDatabaseId;
+	strlcpy(key.mirror, mirror, sizeof(key.mirror));
+	strlcpy(key.node, node, sizeof(key.node));
+	return key;
 }
 
 PG_FUNCTION_INFO_V1(sessauth_mirror_status);
@@ -220,25 +215,30 @@ sessauth_node_status(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
 	Tuplestorestate *rows = begin_rows(fcinfo, &desc, 9);
-	NodeStatus *copy = palloc(sizeof(shared->nodes));
+	NodeStatus *copy;
 	SqlNode    *over_sql;
-	int			count;
+	HASH_SEQ_STATUS seq;
+	NodeStatus *node;
+	int			count = 0;
 
 	if (!access_is_unlimited(GetUserId(), ACCESS_AUDITOR))
 		return (Datum) 0;
 	LWLockAcquire(shared->lock, LW_SHARED);
-	memcpy(copy, shared->nodes, sizeof(shared->nodes));
+	copy = palloc(sizeof(NodeStatus) * (hash_get_num_entries(shared_nodes) + 1));
+	hash_seq_init(&seq, shared_nodes);
+	while ((node = hash_seq_search(&seq)) != NULL)
+		if (node->key.database == MyDatabaseId)
+			copy[count++] = *node;
 	LWLockRelease(shared->lock);
-	for (int i = 0; i < NODE_STATUS_MAX; i++)
-		if (copy[i].database == MyDatabaseId)
-			put_node(rows, desc, &copy[i]);
+	for (int i = 0; i < count; i++)
+		put_node(rows, desc, &copy[i]);
 	count = sql_nodes_copy(&over_sql);
 	for (int i = 0; i < count; i++)
 	{
 		NodeStatus	status = {.n = over_sql[i].book.acknowledged, .behind = over_sql[i].behind,
 		.max_staleness = over_sql[i].max_staleness, .seen_at = over_sql[i].seen_at};
 
-		strlcpy(status.node, over_sql[i].node, sizeof(status.node));
+		strlcpy(status.key.node, over_sql[i].key.node, sizeof(status.key.node));
 		strlcpy(status.generation, over_sql[i].book.generation, sizeof(status.generation));
 		put_node(rows, desc, &status);
 	}
@@ -248,16 +248,16 @@ sessauth_node_status(PG_FUNCTION_ARGS)
 static void
 put_node(Tuplestorestate *rows, TupleDesc desc, const NodeStatus *status)
 {
-	const char *slash = strchr(status->node, '/');
+	const char *slash = strchr(status->key.node, '/');
 	Datum		values[9];
 	bool		nulls[9] = {false};
 	Interval	staleness = {.time = status->max_staleness * 1000};
 
 	if (slash == NULL)
 		return;
-	values[0] = PointerGetDatum(cstring_to_text_with_len(status->node, slash - status->node));
+	values[0] = PointerGetDatum(cstring_to_text_with_len(status->key.node, slash - status->key.node));
 	values[1] = CStringGetTextDatum(slash + 1);
-	values[2] = text_or_null(status->mirror, &nulls[2]);
+	values[2] = text_or_null(status->key.mirror, &nulls[2]);
 	values[3] = uuid_or_null(status->generation, &nulls[3]);
 	values[4] = Int64GetDatum(status->n);
 	values[5] = Int64GetDatum(status->behind);

@@ -164,6 +164,7 @@ typedef struct Mirror
 	int			pending_count;
 	int			pending_size;
 	HTAB	   *nodes;
+	bool		crowded;		/* there were more of them than may be: said once */
 	int64		hold_until;		/* ms of clock_boot(): so long others' leases may be out here */
 	int64		known_n;		/* what all its nodes know, as stored; see receipts.c */
 	Marks		known_since;

@@ -12,9 +12,9 @@ use Test::More;
 use Time::HiRes ();
 use Worker;
 
-use constant LEASE => 2000;
+use constant { LEASE => 2000, NODES => 40 };
 
-my ($ledger, $dba, $redis) = worker_ledger('lease', config => "sessauth.max_lease = @{[LEASE]}ms\nsessauth.heartbeat_interval = 50ms\nwal_writer_delay = 10s\nautovacuum = off\ncheckpoint_timeout = 1h\n");
+my ($ledger, $dba, $redis) = worker_ledger('lease', config => "sessauth.max_lease = @{[LEASE]}ms\nsessauth.heartbeat_interval = 50ms\nwal_writer_delay = 10s\nautovacuum = off\ncheckpoint_timeout = 1h\nsessauth.max_nodes = @{[NODES]}\n");
 my $app  = $ledger->dbh;	# revokes beside $dba's transactions
 my $gate = $ledger->dbh('gate');
 my $serial = 0;
@@ -284,7 +284,7 @@ $dba->do('CREATE DATABASE silent');
 }
 my $crowd = 0;
 my $refused;
-$crowd++ until $crowd > 1024 || ($refused = error_of($gate, 'SELECT * FROM sessauth.lease(?, ?, ?, ?)', node_id("crowd-$crowd"), '2s', @{ $rest[-1] }{qw(g number)}));
-is($refused && $refused->{sqlstate}, '53400', 'beyond 1024 nodes a new one is refused');
+$crowd++ until $crowd > NODES || ($refused = error_of($gate, 'SELECT * FROM sessauth.lease(?, ?, ?, ?)', node_id("crowd-$crowd"), '2s', @{ $rest[-1] }{qw(g number)}));
+is($refused && $refused->{sqlstate}, '53400', 'beyond sessauth.max_nodes a new one is refused');
 ok((ask($gate, $pager, @{ $rest[-1] }{qw(g number)}))[0], 'one that is known is not');
 done_testing;
