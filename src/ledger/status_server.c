@@ -216,7 +216,7 @@ check_notify(const char *name)
 
 	ledger_run(&query, NULL, NULL);
 	percent = ledger_int8(0, 1);
-	if (percent < 25)
+	if (percent < 10)			/* it is next to empty, unless somebody sleeps */
 		status_row(name, "ok", psprintf("The queue of NOTIFY is " INT64_FORMAT "%% full.", percent), NULL);
 	else
 		status_row(name, "warning", psprintf("The queue of NOTIFY is " INT64_FORMAT "%% full; when it is full, hints to applications that LISTEN stop.", percent),
