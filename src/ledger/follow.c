@@ -34,8 +34,8 @@ sessauth_revocations_since(PG_FUNCTION_ARGS)
 	static LedgerQuery query = {
 		"SELECT l.generation, l.n, l.kind, nullif(l.tenant_id, ''), nullif(l.user_id, ''), l.session_id, nullif(l.kid, ''),"
 		" nullif(l.epoch, 0), l.event_id, l.at, l.until"
-		" FROM sessauth.ledger_state s JOIN sessauth.revocation_log l ON l.generation = s.generation"
-		" WHERE l.n > CASE WHEN s.generation = $1 THEN $2 ELSE 0 END AND l.n > $3 ORDER BY l.n LIMIT $4",
+		" FROM sessauth.revocation_log l WHERE l.generation = (SELECT s.generation FROM sessauth.ledger_state s)"
+		" AND l.n > greatest((SELECT CASE WHEN s.generation = $1 THEN $2 ELSE 0 END FROM sessauth.ledger_state s), $3) ORDER BY l.n LIMIT $4",
 		4, {UUIDOID, INT8OID, INT8OID, INT4OID}
 	};
 	LedgerCall	call;
@@ -54,6 +54,7 @@ sessauth_revocations_since(PG_FUNCTION_ARGS)
 	args[1] = PG_GETARG_DATUM(1);
 	args[3] = Int32GetDatum(ROWS_PER_LOOK);
 	ledger_begin(&call, fcinfo);
+	ledger_go_by_index();
 	do
 	{
 		args[2] = Int64GetDatum(last);

@@ -95,6 +95,18 @@ ledger_end(LedgerCall *call)
 	SetUserIdAndSecContext(call->caller, call->sec_context);
 }
 
+void
+ledger_go_by_index(void)
+{
+	static const char *const settings[][2] = {
+		{"enable_seqscan", "off"}, {"enable_bitmapscan", "off"}, {"enable_hashjoin", "off"}, {"enable_mergejoin", "off"},
+		{"plan_cache_mode", "force_generic_plan"}, {"jit", "off"}	/* which goes by the cost of what is "off" */
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 bool
 ledger_is_active(void)
 {

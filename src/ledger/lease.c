@@ -26,7 +26,6 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/guc.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -125,6 +124,7 @@ sessauth_lease(PG_FUNCTION_ARGS)
 	if (advanced)
 		wake_worker_now();		/* receipts may wait for it */
 
+	ledger_go_by_index();
 	handed_count = handover_take(&handed, &places);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	read_position(snapshot, &position);
@@ -284,11 +284,6 @@ put_unnumbered(const Position *position, Snapshot snapshot, Tuplestorestate *row
 	values[3] = TimestampTzGetDatum(position->now);
 	values[4] = Float8GetDatum(setting_access_ttl);
 	values[5] = Int64GetDatum(ROWS_MAX + 1);
-
-	/* The plan is for an index, as the worker's is: the statistics of a table that grows fast shall not change that. */
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("enable_bitmapscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	count = ledger_run_at(&query, values, NULL, snapshot);
 	if (count > 0)
 		flush_all();

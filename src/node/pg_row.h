@@ -10,11 +10,14 @@
 
 #define PG_ROW_COLUMNS	12
 
-/* The columns, in this order; at and until in unix ms. */
+/*
+ * The columns, in this order; at in unix ms, until in the same but not before its time. A double has room for the microseconds of some
+ * centuries, and costs the server a fraction of what EXTRACT's numeric does.
+ */
 #define PG_ROW_SELECT \
 	"SELECT kind, g, number, tenant_id, user_id, session_id, kid, epoch, event_id," \
-	" pg_catalog.floor(EXTRACT(epoch FROM \"at\") * 1000)::pg_catalog.int8," \
-	" pg_catalog.ceil(EXTRACT(epoch FROM \"until\") * 1000)::pg_catalog.int8, low"
+	" (pg_catalog.date_part('epoch', \"at\") * 1000000)::pg_catalog.int8 / 1000," \
+	" ((pg_catalog.date_part('epoch', \"until\") * 1000000)::pg_catalog.int8 + 999) / 1000, low"
 
 typedef enum PgRowKind
 {
