@@ -144,6 +144,11 @@ ledger_activate(void)
 
 	if (ledger_is_active())
 		return;
+
+	/* Who comes second must wait while he holds no lock on the history yet: the first one needs it for himself, to make its months. */
+	LockRelationOid(ledger_relid(table_state.name), ShareRowExclusiveLock);
+	if (ledger_is_active())
+		return;
 	access_bind_roles();
 	if (ledger_run(&insert, NULL, NULL) > 0)
 		history_create_months();

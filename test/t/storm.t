@@ -18,6 +18,19 @@ END
 my ($dba, $app) = ($ledger->dbh, $ledger->dbh('app'));
 value($dba, 'SELECT sessauth.create_signing_key()');
 
+# ---- the first calls of a ledger ----
+
+subtest 'the first calls of a new ledger, twelve at once' => sub {
+	for my $round (1 .. 3)
+	{
+		$dba->do("CREATE DATABASE fresh$round");
+		$ledger->dbh(undef, "fresh$round")->do('CREATE EXTENSION sessauth');
+		my @answers = storm(count => 12, connect => sub { $ledger->dbh(undef, "fresh$round") },
+			run => sub { my ($dbh, $i) = @_; value($dbh, 'SELECT sessauth.create_tenant(?)', "t$i"); return 'made' });
+		is_deeply([ map { ref $_ ? $_->{died} : $_ } @answers ], [ ('made') x 12 ], "round $round: all of them succeed");
+	}
+};
+
 # ---- logins at the limit ----
 
 subtest '200 logins at once, a limit of 5, the rest refused' => sub {
