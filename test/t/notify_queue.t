@@ -15,7 +15,7 @@ use Worker;
 
 use constant { QUEUE_PAGES => 1024 * 1024, ROUND => 1000 };
 
-my ($ledger, $dba, $redis) = worker_ledger('queue');
+my ($ledger, $dba, $redis) = worker_ledger('queue', config => "sessauth.max_lease = 2s\n");
 my $gate     = start_gate($ledger, $redis, node => 'redis', redis_alone => 1)->wait_ready;
 my $pager    = start_gate($ledger, undef, node => 'sql')->wait_ready;
 my $listener = $ledger->dbh;
