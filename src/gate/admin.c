@@ -3,7 +3,6 @@
  *		The administrator's listener, in the loop of the main thread: /metrics and
  *		/revocations. It is off by default, and tells everything to everybody who can connect.
  */
-#include <event2/buffer.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -74,17 +73,9 @@ admin_free(Admin *admin)
 static void
 on_metrics(struct evhttp_request *request, void *arg)
 {
-	struct evbuffer *text = evbuffer_new();
-
-	if (text == NULL)
-	{
-		evhttp_send_error(request, 503, "Service Unavailable");
-		return;
-	}
-	metrics_write(arg, text);
+	metrics_write(arg, evhttp_request_get_output_buffer(request));
 	reply_header(request, "Content-Type", "text/plain; version=0.0.4; charset=utf-8");
-	evhttp_send_reply(request, 200, "OK", text);
-	evbuffer_free(text);
+	reply_written(arg, request, 200, "OK");
 }
 
 static void
@@ -92,6 +83,12 @@ on_revocations(struct evhttp_request *request, void *arg)
 {
 	Gate	   *gate = arg;
 
+	if (evhttp_request_get_command(request) != EVHTTP_REQ_GET)
+	{
+		reply_header(request, "Allow", "GET");
+		reply(gate, request, 405, "Method Not Allowed", "only GET has a stream\n");
+		return;
+	}
 	sse_serve(gate->sse, gate->node, request);
 }
 

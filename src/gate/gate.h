@@ -98,6 +98,7 @@ extern void asked_free(Worker *worker); /* after sessauth_close */
 
 /* reply.c; closes the connection when the gate is stopping */
 extern void reply(Gate *gate, struct evhttp_request *request, int status, const char *phrase, const char *body);
+extern void reply_written(Gate *gate, struct evhttp_request *request, int status, const char *phrase);	/* the body is in its output buffer */
 extern void reply_header(struct evhttp_request *request, const char *name, const char *value);
 
 /*

@@ -15,6 +15,15 @@ static bool ends_anywhere(struct evhttp_request *request);
 void
 reply(Gate *gate, struct evhttp_request *request, int status, const char *phrase, const char *body)
 {
+	evbuffer_add(evhttp_request_get_output_buffer(request), body, strlen(body));
+	reply_written(gate, request, status, phrase);
+}
+
+void
+reply_written(Gate *gate, struct evhttp_request *request, int status, const char *phrase)
+{
+	struct evbuffer *body = evhttp_request_get_output_buffer(request);
+	size_t		len = evbuffer_get_length(body);
 	char		length[24];
 
 	reply_header(request, "Cache-Control", "no-store");
@@ -24,11 +33,10 @@ reply(Gate *gate, struct evhttp_request *request, int status, const char *phrase
 	/* evhttp would send a body to HEAD, and whoever asked would take it for the beginning of the next answer. */
 	if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD)
 	{
-		snprintf(length, sizeof(length), "%zu", strlen(body));
+		snprintf(length, sizeof(length), "%zu", len);
 		reply_header(request, "Content-Length", length);
+		evbuffer_drain(body, len);
 	}
-	else
-		evbuffer_add(evhttp_request_get_output_buffer(request), body, strlen(body));
 	evhttp_send_reply(request, status, phrase, NULL);
 }
 

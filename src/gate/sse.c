@@ -133,8 +133,7 @@ sse_serve(Sse *sse, SessauthNode *node, struct evhttp_request *request)
 
 	if (query && evhttp_parse_query_str(query, &parameters) == 0)
 		tenant = evhttp_find_header(&parameters, "tenant");
-	if ((tenant && (tenant[0] == '\0' || strlen(tenant) >= sizeof(client->tenant))) || sse->count >= CLIENTS_MAX ||
-		evhttp_request_get_command(request) != EVHTTP_REQ_GET)
+	if ((tenant && (tenant[0] == '\0' || strlen(tenant) >= sizeof(client->tenant))) || sse->count >= CLIENTS_MAX)
 	{
 		evhttp_clear_headers(&parameters);
 		if (sse->count >= CLIENTS_MAX)

@@ -209,6 +209,13 @@ subtest 'metrics' => sub {
 	my %typed = map { $_ => 1 } $text =~ /^# TYPE (\S+) (?:counter|gauge|histogram)$/mg;
 	is_deeply([ grep { !$typed{ s/\{.*| .*//r =~ s/_(bucket|sum|count)$//r } && !$typed{ s/\{.*| .*//r } } grep { /^[^#]/ } split /\n/, $text ], [], 'every line has a type');
 	is(admin($gate, '/auth')->{status}, 404, 'the administrator\'s listener has nothing else');
+	for my $path ('/metrics', '/revocations', '/nothing')
+	{
+		my ($port) = admin_url($gate) =~ /(\d+)$/;
+		my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) or die "connect: $@";
+		print $socket "HEAD $path HTTP/1.1\r\nHost: x\r\n\r\n", "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+		like(read_all($socket), qr{^HTTP/1.1 \d+ [^\r]*\r\n(?:\S[^\r]*\r\n)+\r\nHTTP/1.1 404 .*the endpoints are}s, "the answer to HEAD $path has no body");
+	}
 	is($gate->get('/metrics')->{status}, 404, 'and the public one has no metrics');
 	is($gate->get('/revocations')->{status}, 404, 'nor revocations');
 };
