@@ -10,7 +10,10 @@
 #include <string.h>
 
 #include "node/clock.h"
+#include "node/pg_hosts.h"
 
+static PGconn *connect_to_host(const char *conninfo, const PgHost *host, int wake_fd, int64_t deadline, char *why, size_t size);
+static bool is_woken(int wake_fd);
 static void ignore_notice(void *arg, const PGresult *result);
 static void explain(char *why, size_t size, const char *message);
 
@@ -30,11 +33,38 @@ postgres_conninfo_valid(const char *conninfo)
 PGconn *
 postgres_connect(const char *conninfo, int wake_fd, int64_t deadline, char *why, size_t size)
 {
-	/* What stands before dbname, the conninfo may change. A server that is gone without a word is noticed in half a minute. */
+	int			count = pg_hosts_count(conninfo);
+	PGconn	   *conn = NULL;
+
+	/* Each has an equal part of what the ones before it have left. */
+	for (int i = 0; i < count && conn == NULL && (i == 0 || !is_woken(wake_fd)); i++)
+	{
+		int64_t		now = clock_now();
+		PgHost		host;
+
+		if (count > 1 && !pg_hosts_get(conninfo, i, &host))
+			snprintf(why, size, "PostgreSQL: the name of a host is too long");
+		else
+			conn = connect_to_host(conninfo, count > 1 ? &host : NULL, wake_fd, now + (deadline - now) / (count - i), why, size);
+	}
+	return conn;
+}
+
+/* NULL: to whatever the conninfo says. */
+static PGconn *
+connect_to_host(const char *conninfo, const PgHost *host, int wake_fd, int64_t deadline, char *why, size_t size)
+{
+	/*
+	 * What stands before dbname, the conninfo may change, and what stands behind it changes the conninfo. A server that is gone without a word
+	 * is noticed in half a minute.
+	 */
 	const char *names[] = {
-		"fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count", "dbname", "client_encoding", NULL
+		"fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count", "dbname", "client_encoding",
+		host ? "host" : NULL, "hostaddr", "port", NULL
 	};
-	const char *values[] = {"sessauth node", "10", "5", "4", conninfo, "UTF8", NULL};
+	const char *values[] = {
+		"sessauth node", "10", "5", "4", conninfo, "UTF8", host ? host->host : NULL, host ? host->hostaddr : NULL, host ? host->port : NULL
+	};
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 	PGconn	   *conn = PQconnectStartParams(names, values, 1);
 
@@ -59,6 +89,14 @@ postgres_connect(const char *conninfo, int wake_fd, int64_t deadline, char *why,
 	explain(why, size, PQerrorMessage(conn));
 	PQfinish(conn);
 	return NULL;
+}
+
+static bool
+is_woken(int wake_fd)
+{
+	struct pollfd fd = {.fd = wake_fd, .events = POLLIN};
+
+	return poll(&fd, 1, 0) > 0;
 }
 
 PGresult *

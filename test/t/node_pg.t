@@ -7,6 +7,7 @@ use warnings;
 
 use FindBin;
 use lib $FindBin::Bin;
+use IO::Socket::INET;
 use Sessauth;
 use Test::More;
 use Worker;
@@ -225,6 +226,27 @@ $standby->start;
 my $misled = start_gate($standby, undef, node => 'misled', arguments => [ '--ask-connections', 0 ]);
 poll_until('the standby to be refused', sub { $misled->log_contents =~ /standby, which gives no leases/ });
 is($misled->auth($alice->{access_token}), 503, 'a standby gives no lease');
+
+# ---- several hosts ----
+
+my $silent = IO::Socket::INET->new(Listen => 100, LocalAddr => '127.0.0.1') or die "listen: $@";
+my %at = (silent => [ '127.0.0.1', $silent->sockport ], primary => [ $ledger->host, $ledger->port ], standby => [ $standby->host, $standby->port ]);
+sub hosts
+{
+	my (@names) = @_;
+	return join ' ', 'host=' . join(',', map { $at{$_}[0] } @names), 'port=' . join(',', map { $at{$_}[1] } @names),
+		'user=gate dbname=postgres target_session_attrs=read-write';
+}
+for my $names ([qw(silent primary)], [qw(standby primary)], [qw(silent standby primary)])
+{
+	my $several = start_node(undef, pg => hosts(@$names));
+	accepted($several, $alice, "of @$names the primary is found");
+	$several->stop;
+}
+my $nowhere = start_node(undef, pg => hosts(qw(silent silent)));
+poll_until('the reason', sub { $nowhere->log_contents =~ /PostgreSQL: timeout while connecting/ });
+is($nowhere->stop, 0, 'a gate that waits for a host ends cleanly');
+
 $ledger->stop('immediate');
 $standby->promote;
 accepted($misled, $alice, 'until it is promoted');
