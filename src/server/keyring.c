@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 #include "core/seal.h"
 #include "server/keyring.h"
@@ -27,9 +28,12 @@ keyring_open_secret(const char *name, unsigned char out[SA_KEY_LEN])
 	char		id[MASTER_KEY_ID_SIZE];
 	bool		isnull;
 
+	/* As the signing keys are read: a login that sees the first of them must see the secrets that came with it. */
+	PushActiveSnapshot(GetLatestSnapshot());
 	if (SPI_execute_with_args("SELECT sealed, sealed_by FROM sessauth.secret WHERE name = $1",
 							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read sessauth.secret");
+	PopActiveSnapshot();
 	if (SPI_processed == 0)
 		return false;
 	sealed = DatumGetByteaPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
