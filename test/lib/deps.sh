@@ -16,8 +16,8 @@ pg_major() {
 	echo "${version%%[!0-9]*}"
 }
 
-# Prints the Debian packages that are needed, one a line. postgresql-server-dev
-# brings pgxs and libpq; perl brings prove and HTTP::Tiny. Not in the list, and on
+# deps_wanted [tests]: prints the Debian packages that are needed, for the tests or else for the demo and the benchmarks, one a line.
+# postgresql-server-dev brings pgxs and libpq; perl brings prove and HTTP::Tiny. Not in the list, and on
 # purpose: nodejs and npm, which other vendors package in conflict with Debian; test/t/jose.t and
 # test/t/recipes.t say so when they are missing.
 deps_wanted() {
@@ -25,21 +25,21 @@ deps_wanted() {
 	major=$(pg_major)
 	printf '%s\n' \
 		gcc libc6-dev make pkg-config \
-		"postgresql-$major" "postgresql-server-dev-$major" "postgresql-$major-pgtap" \
-		redis-server pgbouncer nginx haproxy caddy \
+		"postgresql-$major" "postgresql-server-dev-$major" redis-server \
 		libhiredis-dev libc-ares-dev libevent-dev libjansson-dev libssl-dev libpq-dev \
 		perl libipc-run-perl libdbd-pg-perl
+	[ "${1:-}" != tests ] || printf '%s\n' "postgresql-$major-pgtap" pgbouncer nginx haproxy caddy
 }
 
-# Makes sure that everything is there. Quick and silent when it is.
+# deps_ensure [tests]: makes sure that everything is there. Quick and silent when it is.
 deps_ensure() {
 	if ! command -v dpkg-query >/dev/null; then
-		deps_look_for_programs
+		deps_look_for_programs "$@"
 		return
 	fi
 
 	local missing
-	missing=$(deps_missing)
+	missing=$(deps_missing "$@")
 	[ -n "$missing" ] || return 0
 
 	local -a packages
@@ -60,6 +60,25 @@ deps_ensure() {
 	fi
 
 	echo "Installing ${packages[*]}" >&2
+	(
+		deps_start_no_services
+		deps_install
+	)
+}
+
+# Debian starts the services that it installs; the private ones of the tests are all that is wanted.
+# Until the subshell that calls this ends, packages ask here whether they may (deb-systemd-invoke, invoke-rc.d: 101 is no).
+deps_start_no_services() {
+	local policy=/usr/sbin/policy-rc.d
+	[ ! -e "$policy" ] || return 0
+	# shellcheck disable=SC2064
+	trap "${as_root[*]} rm -f $policy" EXIT
+	printf '%s\n' '#!/bin/sh' 'exit 101' | "${as_root[@]}" tee "$policy" >/dev/null
+	"${as_root[@]}" chmod 755 "$policy"
+}
+
+# Installs what deps_ensure has found missing.
+deps_install() {
 	local -a apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq)
 	local log
 	log=$(mktemp)
@@ -75,18 +94,20 @@ deps_ensure() {
 	rm -f "$log"
 }
 
-# Prints those of the wanted packages that are not installed. A virtual
+# deps_missing [tests]: prints those of the wanted packages that are not installed. A virtual
 # package's provider counts, so that a vendor's own build of one is accepted.
 deps_missing() {
 	local have
 	have=$(dpkg-query -W -f '${db:Status-Abbrev}\t${Package}, ${Provides}\n' 2>/dev/null |
 		sed -n 's/^ii \?\t//p' | tr ',' '\n' | sed 's/([^)]*)//; s/ //g' | sort -u)
-	comm -23 <(deps_wanted | sort -u) <(printf '%s\n' "$have")
+	comm -23 <(deps_wanted "$@" | sort -u) <(printf '%s\n' "$have")
 }
 
 deps_look_for_programs() {
 	local program missing=
-	for program in gcc make pkg-config "${PG_CONFIG:-pg_config}" redis-server pgbouncer nginx perl prove; do
+	local -a servers=()
+	[ "${1:-}" != tests ] || servers=(pgbouncer nginx haproxy caddy)
+	for program in gcc make pkg-config "${PG_CONFIG:-pg_config}" redis-server "${servers[@]}" perl prove; do
 		command -v "$program" >/dev/null || missing+=" $program"
 	done
 	for program in IPC::Run DBD::Pg HTTP::Tiny; do
@@ -94,7 +115,7 @@ deps_look_for_programs() {
 	done
 	if [ -n "$missing" ]; then
 		echo "Missing:$missing. On Debian these would be the packages:" >&2
-		deps_wanted | tr '\n' ' ' >&2
+		deps_wanted "$@" | tr '\n' ' ' >&2
 		echo >&2
 		exit 1
 	fi
