@@ -115,7 +115,7 @@ number_new_events(LedgerState *state)
 	static WorkerQuery advance = {
 		"UPDATE sessauth.ledger_state SET n = $1, seen = pg_current_snapshot()", 1, {INT8OID}
 	};
-	static bool busy = false;	/* after some there will be more: not worth a look before */
+	static bool busy = true;	/* after some there will be more: not worth a look before. At first: to be ready for the first of them */
 	Datum		values[8];
 	int64		revocations;
 	Datum		n;
