@@ -167,7 +167,8 @@ cmp_ok($each, '<', 10, 'what is new is found without walking through what is old
 
 # ---- more for a pipeline that is under way ----
 
-# A transaction that fails after it has added something: receipts are decided last.
+# A transaction that fails after it has added something: receipts are decided last. What it has added must not be sent,
+# because the number that it gave goes to another revocation then: to one that was written before, and commits only now.
 poll_until('receipts', sub { $dba->do(q{SELECT sessauth.revoke_user('acme', 'any')}); value($dba, 'SELECT count(*) FROM sessauth.arrival') });
 $ledger->append_conf('postgresql.conf', 'sessauth.heartbeat_interval = 10s');	# a beat that is due ends what is under way
 $ledger->reload;
@@ -181,14 +182,22 @@ my @added = map {
 } 1 .. 3;
 sleep 0.1;
 my $locker = $ledger->dbh;
+$slow->begin_work;
+my $before_it = value($slow, q{SELECT sessauth.revoke_user('acme', 'not yet')});
 $locker->begin_work;
-$locker->do('LOCK TABLE sessauth.arrival');
-push @added, value($dba, q{SELECT sessauth.revoke_user('acme', 'one too many')});
+$locker->do('LOCK TABLE sessauth.receipt_state IN SHARE MODE');
+my $too_many = value($dba, q{SELECT sessauth.revoke_user('acme', 'one too many')});
+poll_until('the worker to wait for it', sub { value($dba, q{SELECT 1 FROM pg_locks WHERE relation = 'sessauth.receipt_state'::regclass AND NOT granted}) });
+$slow->commit;		# after the snapshot of what fails, and before that of the next try
 wait_log($ledger, qr/could not look at the ledger/, $log_from);
 $locker->rollback;
-poll_until('its number', sub { value($dba, 'SELECT 1 FROM sessauth.revocation_log WHERE event_id = ?', $added[-1]) });
+poll_until('its number', sub { value($dba, 'SELECT 1 FROM sessauth.revocation_log WHERE event_id = ?', $too_many) });
 $redis->continue;
-wait_revocation($redis, $_) for @added;
+wait_revocation($redis, $_) for @added, $before_it, $too_many;
+is_deeply([ sort { $a <=> $b } grep { $_ == $before_it || $_ == $too_many } map { $_->{event_id} } log_rows($dba) ], [ $before_it, $too_many ], 'both have a number');
+my %logged = map { $_->{n} => $_->{event_id} } log_rows($dba);
+is(scalar(grep { ($logged{ $_->{n} } // 0) != $_->{eid} } grep { $_->{g} eq generation($dba) } revocations($redis)), 0, 'every number means in the stream what it means in the log');
+check_stream($dba, $redis, 'after a transaction that failed');
 unlike(substr(slurp_file($ledger->logfile), $log_from), qr/not as it was left/, 'nothing of a transaction that failed was sent');
 
 done_testing;
