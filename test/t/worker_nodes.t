@@ -45,11 +45,12 @@ is(value($dba, 'SELECT count(*) FROM sessauth.nodes'), MAX, 'the view has those 
 my $event = value($dba, q{SELECT sessauth.revoke_user('acme', 'alice')});
 is($gate->wait_auth($alice->{access_token}, 401), 401, 'a revocation reaches who follows');
 is($late->auth($alice->{access_token}), 401, 'and even who gets no answers, as it refuses by what it reads');
+$late->stop;
 my $leaver = pop @nodes;
 $redis->command('HDEL', $_, $leaver->{id}) for 'sessauth:nodes', 'sessauth:answers';
 $extra->wait_answer;
 pass('when one has gone, the next gets its place');
-$_->stop for $late, $gate;
+$gate->stop;
 
 # ---- thousands ----
 
