@@ -215,7 +215,8 @@ SESSAUTH_API const char *sessauth_error(const SessauthNode *node);
 
 /*
  * Gives the lease back, tells mirror and ledger that the node is gone (for at most half a second each) and frees everything. Questions under
- * way are answered with SESSAUTH_CANNOT_TELL before it returns. NULL is fine.
+ * way are answered with SESSAUTH_CANNOT_TELL before it returns. A look-up of a host name that is under way it has to wait for, however long the
+ * name servers keep silent (resolv.conf(5) says how long that can be; an address needs none). NULL is fine.
  */
 SESSAUTH_API void sessauth_close(SessauthNode *node);
 
