@@ -8,6 +8,7 @@
 #include <string.h>
 
 static SessauthKind kind_of(SaKind kind);
+static bool can_be_watched(const SessauthDecision *decision);
 
 void
 news_revoked(SessauthNode *node, const SaEntry *entry)
@@ -48,28 +49,36 @@ news_missed(SessauthNode *node, int64_t before, int64_t horizon)
 		node->revoked(node->revoked_arg, &revocation);
 }
 
-/* Once more after the watch is there: what was revoked before that, nobody will say again. */
+/*
+ * Once more after the watch is there: what the memory held before that, nobody will say again. A revocation that it does not hold, because the
+ * node was away or had no room for it, leaves a hole in what the node has covered. No lease extends over a hole: either
+ * the revocation comes once more and is told, or the horizon moves beyond the token.
+ *
+ * The caller gets the watch at the end, so that its callback, which may run before that, cannot give it back under our hands.
+ */
 SessauthCode
 sessauth_watch(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out,
 			   void (*ended) (void *arg, SessauthEnd why), void *arg, SessauthWatch **watch)
 {
 	Claims		claims;
+	SessauthWatch *added;
 
 	*watch = NULL;
-	if (decide_token(node, token, len, arrived, out, &claims) != SESSAUTH_ACTIVE)
+	(void) decide_token(node, token, len, arrived, out, &claims);
+	if (!can_be_watched(out))
 		return out->code;
-	*watch = watch_add(&node->watches, &claims, ended, arg);
-	if (*watch == NULL)
+	added = watch_add(&node->watches, &claims, ended, arg);
+	if (added == NULL)
 	{
 		out->why = SESSAUTH_WHY_INTERNAL;
 		return out->code = SESSAUTH_CANNOT_TELL;
 	}
-	(*watch)->node = node;
-	if (decide_claims(node, &claims, out) != SESSAUTH_ACTIVE)
-	{
-		watch_free(&node->watches, *watch);
-		*watch = NULL;
-	}
+	added->node = node;
+	(void) decide_claims(node, &claims, out);
+	if (can_be_watched(out))
+		*watch = added;
+	else
+		watch_free(&node->watches, added);
 	return out->code;
 }
 
@@ -97,4 +106,11 @@ kind_of(SaKind kind)
 			break;
 	}
 	return SESSAUTH_KIND_MISSED;
+}
+
+/* Is this a token whose end a node would hear of, now or when it knows everything again? */
+static bool
+can_be_watched(const SessauthDecision *decision)
+{
+	return decision->code == SESSAUTH_ACTIVE || (decision->code == SESSAUTH_CANNOT_TELL && decision->why == SESSAUTH_WHY_LEASE);
 }

@@ -264,23 +264,28 @@ typedef enum SessauthEnd
 } SessauthEnd;
 
 /*
- * For a connection that outlives its request, as a WebSocket does: decides its token as sessauth_decide does, and when it is
- * active watches its session. *watch is then to be given to sessauth_unwatch some time; otherwise it is NULL. SESSAUTH_WHY_INTERNAL when
- * memory is short.
+ * For a connection that outlives its request, as a WebSocket does: decides its token as sessauth_decide does, and watches its session when
+ * the token is active, and also when the node cannot tell for want of a lease (SESSAUTH_WHY_LEASE). *watch is then to be given to
+ * sessauth_unwatch some time; otherwise it is NULL. SESSAUTH_WHY_INTERNAL when memory is short.
  *
- * ended is called at most once, by a library thread, possibly before this function has returned; it must be quick, and
- * of the library it may call only sessauth_unwatch, and that on its own watch. A refresh of the session does not end it, nor
- * does the expiry of the token, nor an outage: then the news is late, and ended is called as soon as the
- * node has heard of it. Where a connection must not outlive the proof, look at sessauth_ready too. What a node that was away cannot learn
- * any more is the revocation of tokens that have expired meanwhile; so it ends watches of expired tokens with SESSAUTH_END_UNKNOWN. A
- * client that refreshes may present its new token for a new watch.
+ * It asks nobody. Who gets SESSAUTH_CANNOT_TELL and a watch may call sessauth_ask or sessauth_decide_wait, keep the watch if the answer is
+ * "active", and give it back if not. In this order nothing is missed: the answer says what was revoked before it, the watch what is revoked later.
+ *
+ * ended is called at most once, however often the session is revoked, by a library thread, possibly before this function has returned (until
+ * then *watch is NULL); it must be quick, and of the library it may call only sessauth_unwatch, and that on its own watch. It is called
+ * as soon as the node has heard of a revocation of the session, its user, its tenant or its key that was not known here, whether that was committed before
+ * or after the watch began, and also by a node that has no room to remember it. A refresh does not end a watch, nor does the expiry
+ * of the token, nor an outage: then the news is late. Where a connection must not outlive the proof, look at sessauth_ready too.
+ * What a node that was away cannot learn any more is the revocation of tokens that have expired meanwhile; so it ends watches of expired
+ * tokens with SESSAUTH_END_UNKNOWN. A client that refreshes may present its new token for a new watch.
  */
 SESSAUTH_API SessauthCode sessauth_watch(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out,
 										 void (*ended) (void *arg, SessauthEnd why), void *arg, SessauthWatch **watch);
 
 /*
  * Ends watching and frees; NULL is fine. When it returns, ended has returned or will never be called, so it must
- * not be called with a lock that ended takes. Every watch must be given back before sessauth_close.
+ * not be called with a lock that ended takes. Every watch must be given back before sessauth_close, which ends none: one that was
+ * forgotten is never told, and leaks.
  */
 SESSAUTH_API void sessauth_unwatch(SessauthWatch *watch);
 
