@@ -1,11 +1,22 @@
 # node_keys.t
-#		Keys from a standby may be old, so a gate does not judge by them.
+#		Signing keys from PostgreSQL: those of a standby may be old, so a gate does not judge by them; and who
+#		makes up names of keys keeps nobody from a new one.
 
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::Bin;
+use HTTP::Tiny;
+use IO::Socket::INET;
+use MIME::Base64 qw(decode_base64url encode_base64url);
+use POSIX ();
 use Sessauth;
 use Test::More;
+use Time::HiRes ();
+use Worker;
+
+# ---- a standby ----
 
 my $primary = new_ledger('primary', init => { allows_streaming => 1 });
 value($primary->dbh, 'SELECT sessauth.create_signing_key()');
@@ -25,5 +36,56 @@ $primary->stop('immediate');
 $standby->promote;
 poll_until('the keys', sub { $gate->log_contents =~ /the keys are up to date/ });
 is($gate->get('/.well-known/jwks.json')->{status}, 200, 'once it is promoted, its keys are the keys');
+$gate->stop;
+
+# ---- a flood of made-up kids ----
+
+my ($ledger, $dba) = worker_ledger('flooded', mirror => 0, config => "track_functions = all\n");
+my $alice = login($dba, 'alice');
+$gate = start_gate($ledger, undef, arguments => [ '--admin-listen', '127.0.0.1:0' ])->wait_ready;
+is($gate->auth($alice->{access_token}), 200, 'a token is good');
+
+my $calls = sub { value($dba, q{SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = 'jwks'}) };
+my @flood = map { flood($gate, $alice->{access_token}) } 1 .. 4;
+my ($before, $begun) = ($calls->(), Time::HiRes::time());
+for my $round (1 .. 3)
+{
+	is($gate->auth($alice->{access_token}), 200, 'meanwhile who has a known key is served');
+	value($dba, 'SELECT sessauth.rotate_signing_key()');
+	my $bob = login($dba, "bob$round");
+	my %said;
+	poll_until('the new key', sub { $said{ $gate->auth($bob->{access_token}) }++; $said{200} });
+	ok(!$said{401}, 'and a new key is found, without one wrong answer');
+}
+my $elapsed = Time::HiRes::time() - $begun;
+kill 'TERM', @flood;
+waitpid $_, 0 for @flood;
+poll_until('the server to have counted', sub { $calls->() > $before });
+my ($admin) = $gate->log_contents =~ m{administration listening on (http://127\.0\.0\.1:\d+)};
+my $made_up = 0;
+$made_up += $_ for HTTP::Tiny->new->get("$admin/metrics")->{content} =~ /^sessauth_gate_requests_total\{decision="(?:unknown_key|cannot_tell)",source="\w+"\} (\d+)$/mg;
+cmp_ok($made_up, '>', 100, 'hundreds of made-up kids were looked for');
+cmp_ok($calls->() - $before, '<=', $elapsed + 3, 'PostgreSQL was asked for keys once a second, no more');
 
 done_testing;
+
+# Sends tokens that are right but for kid and signature, each with another kid, and waits for no answer; returns the process.
+sub flood
+{
+	my ($gate, $token) = @_;
+	my ($head, $body, $signature) = split /\./, $token;
+	my $pid = fork // die "fork: $!";
+	return $pid if $pid;
+	$SIG{TERM} = sub { POSIX::_exit(0) };
+	my @open;
+	for (;;)
+	{
+		my $made_up = encode_base64url(decode_base64url($head) =~ s/"kid":"[^"]*"/sprintf '"kid":"%s"', random_hex(16)/er);
+		my $socket  = IO::Socket::INET->new(PeerAddr => $gate->url =~ s{^http://}{}r) or next;
+		print $socket "GET /auth HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $made_up.$body.$signature\r\n\r\n";
+		$socket->flush;
+		push @open, $socket;
+		shift @open if @open > 100;
+		Time::HiRes::sleep(0.002);
+	}
+}
