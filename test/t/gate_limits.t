@@ -121,4 +121,12 @@ subtest 'the library shows nothing but sessauth_*' => sub {
 	}
 };
 
+subtest 'the library neither prints nor ends the program, and leaves its environment and signals alone' => sub {
+	my $library = ($ENV{TESTDIR} // '.') . '/build/node/libsessauth.so';
+	my %needs = map { s/\@.*//r => 1 } map { (split)[-1] } `nm -D --undefined-only $library`;
+	ok($needs{snprintf} || $needs{__snprintf_chk}, 'what it needs of others is known');
+	is_deeply([ grep { /^_*((v?f?|vd|d)printf(_chk)?|f?puts|f?putc|putchar|fwrite|perror|std(out|err)|v?syslog|abort|assert_fail|_?exit|quick_exit|raise
+			|(secure_)?getenv|setenv|putenv|environ|signal|sigaction|setlocale|system|fork)$/x } sort keys %needs ], [], 'and nothing of it does such things');
+};
+
 done_testing();
