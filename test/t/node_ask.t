@@ -9,7 +9,7 @@ use IO::Socket::INET;
 use Sessauth;
 use Test::More;
 
-my $ledger = new_ledger('main', config => "track_functions = all\nmax_connections = 60\n", init => { allows_streaming => 1 });
+my $ledger = new_ledger('main', config => "track_functions = all\n");
 my $redis  = Sessauth::Redis->start_server;
 my $dba    = $ledger->dbh;
 my $app    = $ledger->dbh('app');
@@ -259,35 +259,6 @@ for my $name (sort keys %token)
 	my ($signature) = $token{$name} =~ /([^.]+)$/;
 	is(scalar(grep { index($_, $signature) >= 0 } @logs, slurp_file($ledger->logfile)), 0, "no log has the token of $name");
 }
-
-subtest 'a standby that answers' => sub {
-	$ledger->backup('base');
-	my $standby = Sessauth::Ledger->new('standby');
-	$standby->init_from_backup($ledger, 'base', has_streaming => 1);
-	$standby->append_conf('postgresql.conf', "sessauth.standby_verify = on\n");
-	$standby->start;
-	my $late = $standby->dbh;
-	$late->do('SELECT pg_wal_replay_pause()');
-	my $misled = start_gate($standby, undef, arguments => [ $admin, '127.0.0.1:0', Sessauth::Gate::pinned_keys($dba) ]);
-	value($dba, 'SELECT sessauth.revoke_user(?, ?)', 'acme', 'carol');
-	is(value($late, 'SELECT outcome FROM sessauth.verify(?)', $token{carol}), 'active', 'it would say yes to what has been revoked');
-	my %said;
-	poll_until('it to be asked', sub { $said{ $misled->auth($token{carol}) }++; metric($misled, 'sessauth_node_ask_failures_total') > 0 });
-	is($misled->auth($token{carol}), 503, 'but what it says is of the past');
-	is(join(' ', keys %said), 503, 'whenever it is asked');
-	poll_until('the reason', sub { $misled->auth($token{carol}); $misled->log_contents =~ /it cannot tell; name the primary, or all hosts/ });
-	pass('the log says what to do');
-};
-
-subtest 'connections for questions' => sub {
-	$_->stop for $gate, $alone;
-	$gate = start_gate($ledger, undef, arguments => [ $admin, '127.0.0.1:0' ]);
-	my $open = sub { value($dba, q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'gate' AND query LIKE '%sessauth.verify%'}) };
-	poll_until('a question', sub { $gate->auth($token{alice}) == 200 });
-	cmp_ok($open->(), '>', 0, 'are kept for the next one');
-	poll_until('them to be closed', sub { $open->() == 0 });
-	is($gate->auth($token{alice}), 200, 'not for ever, and made again when they are needed');
-};
 
 done_testing();
 
