@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@
 #define BACKLOG			1024
 #define RESERVED		32		/* descriptors for Redis, PostgreSQL, files and the loops */
 #define LOOK_MS			100		/* for room, and after an error */
+#define SILENCE_MS		30000	/* after which a client that acknowledges nothing is gone; accepted sockets inherit it */
 
 struct Listener
 {
@@ -197,6 +199,7 @@ listen_tcp(Listener *listener, const ListenAddress *address, const char *what)
 	bool		v6 = strchr(address->host, ':') != NULL;
 	bool		ok;
 	int			on = 1;
+	unsigned int silence = SILENCE_MS;
 	char		service[16];
 	int			rc;
 
@@ -209,6 +212,7 @@ listen_tcp(Listener *listener, const ListenAddress *address, const char *what)
 	}
 	listener->fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	ok = listener->fd >= 0 && setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+		setsockopt(listener->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence, sizeof(silence)) == 0 &&
 		bind(listener->fd, found->ai_addr, found->ai_addrlen) == 0 && listen(listener->fd, BACKLOG) == 0 &&
 		getsockname(listener->fd, (struct sockaddr *) &bound, &len) == 0;
 	freeaddrinfo(found);
