@@ -202,19 +202,20 @@ like(wait_streaming($dba, 'evicting')->{warning}, qr/maxmemory-policy/, 'a Redis
 
 # Servers that speak, but not like Redis: another protocol, an array that nobody could hold, silence, endless talk.
 for my $case (
-	[ ssh     => 'print $client "SSH-2.0-OpenSSH_9.2p1\r\n"; sleep 1000' ],
-	[ array   => 'print $client "*2000000000\r\n"; sleep 1000' ],
-	[ nested  => 'print $client "*1\r\n" x 1000; sleep 1000' ],
-	[ bulk    => 'print $client "\$999999999999\r\n"; sleep 1000' ],
-	[ silent  => 'sleep 1000' ],
+	[ ssh     => 'print $client "SSH-2.0-OpenSSH_9.2p1\r\n"; wait_for_end($client)' ],
+	[ array   => 'print $client "*2000000000\r\n"; wait_for_end($client)' ],
+	[ nested  => 'print $client "*1\r\n" x 1000; wait_for_end($client)' ],
+	[ bulk    => 'print $client "\$999999999999\r\n"; wait_for_end($client)' ],
+	[ silent  => 'wait_for_end($client)' ],
 	[ closing => 'close $client' ],
-	[ endless => 'print $client "x" x 65536 while 1' ],
-	[ replies => 'print $client "+OK\r\n" x 100000; sleep 1000' ])
+	[ endless => '1 while print $client "x" x 65536' ],
+	[ replies => 'print $client "+OK\r\n" x 100000; wait_for_end($client)' ])
 {
 	my ($name, $code) = @$case;
 	my $port = free_port();
 	Sessauth::Process->start($name, [ $^X, '-MIO::Socket::INET', '-e', <<"END", $port ]);
 		\$SIG{PIPE} = 'IGNORE';
+		sub wait_for_end { 1 while sysread(\$_[0], my \$bytes, 4096) }
 		my \$listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => shift, Listen => 5, ReuseAddr => 1) or die;
 		while (my \$client = \$listener->accept) { next if fork; \$client->autoflush(1); $code; exit }
 END
