@@ -6,6 +6,8 @@
  * ever; here a request must have arrived as a whole, and its answer been taken, within the time. evhttp does not say when it has closed a
  * connection, but then it takes its callbacks off the bufferevent, which we keep a reference to. Until that is given back the bufferevent has its
  * descriptor, which closes with it: otherwise the next connection could get the same one, and the old bufferevent would read from it.
+ * It is given back a sweep later than it was found closed: the loop (worker.c) tells the kernel only at its next turn which
+ * descriptors it has done with, and until then nobody else may get them.
  */
 #include "gate/connections.h"
 
@@ -23,6 +25,7 @@ typedef struct Connection
 	struct Connection *next;
 	struct bufferevent *bev;
 	int64_t		since;			/* of the first byte of a request that was not answered yet; 0: none under way */
+	bool		closed;			/* by evhttp, as of the last look */
 } Connection;
 
 struct Connections
@@ -38,6 +41,7 @@ static void on_input(struct evbuffer *buffer, const struct evbuffer_cb_info *inf
 static void on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *arg);
 static void on_sweep(evutil_socket_t fd, short what, void *arg);
 static bool was_closed(const Connection *connection);
+static bool is_over(Connection *connection);
 static void forget(Connections *connections, Connection **link);
 static void hang_up(Connection *connection);
 
@@ -108,7 +112,7 @@ connections_close_idle(Connections *connections)
 
 	while (*link)
 	{
-		if (was_closed(*link))
+		if (is_over(*link))
 		{
 			forget(connections, link);
 			continue;
@@ -151,7 +155,7 @@ on_sweep(evutil_socket_t fd, short what, void *arg)
 	(void) what;
 	while (*link)
 	{
-		if (was_closed(*link))
+		if (is_over(*link))
 		{
 			forget(connections, link);
 			continue;
@@ -173,6 +177,16 @@ was_closed(const Connection *connection)
 	/* Between its making and evhttp's taking it there is no turn of the loop, so no callbacks means: not any more. */
 	bufferevent_getcb(connection->bev, &read, &write, &event, &arg);
 	return read == NULL && write == NULL && event == NULL;
+}
+
+/* It was closed, and the loop has turned since. */
+static bool
+is_over(Connection *connection)
+{
+	bool		before = connection->closed;
+
+	connection->closed = was_closed(connection);
+	return before;
 }
 
 static void

@@ -22,6 +22,7 @@
 	 EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH | EVHTTP_REQ_TRACE)
 
 static bool prepare(Worker *worker);
+static struct event_base *new_base(void);
 static void *run(void *arg);
 static void on_wake(evutil_socket_t fd, short what, void *arg);
 static void on_drain(evutil_socket_t fd, short what, void *arg);
@@ -88,7 +89,7 @@ prepare(Worker *worker)
 
 	if (pipe2(worker->pipe, O_CLOEXEC | O_NONBLOCK) != 0)
 		return false;
-	worker->base = event_base_new();
+	worker->base = new_base();
 	if (worker->base == NULL)
 		return false;
 	worker->http = evhttp_new(worker->base);
@@ -105,6 +106,23 @@ prepare(Worker *worker)
 	endpoints_serve(worker);
 	worker->acceptor = acceptor_new(worker->gate->listeners, worker->gate->listener_count, worker->base, worker->http, worker->connections);
 	return worker->acceptor != NULL;
+}
+
+/*
+ * evhttp stops to listen to a connection while it answers a request, and listens to it again at once: the kernel need not hear
+ * of it. Then no descriptor may be closed in the turn of the loop in which its last event was taken off; connections.c sees to that.
+ */
+static struct event_base *
+new_base(void)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base = NULL;
+
+	if (config && event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0)
+		base = event_base_new_with_config(config);
+	if (config)
+		event_config_free(config);
+	return base;
 }
 
 static void *
