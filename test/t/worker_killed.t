@@ -4,6 +4,7 @@
 #
 # Places that can be held open are: its transaction waits for a lock; Redis has what was sent, and its answer
 # has nobody to go to; a full sync and a comparison are under way. For the rest it dies at any moment, many times.
+# test/t/worker_gaps.t goes from one system call to the next.
 
 use strict;
 use warnings;
