@@ -23,7 +23,6 @@ my $sessions = $ENV{BENCH_SESSIONS} // 10_000_000;
 my $only     = $ENV{BENCH_ONLY}     // '.';
 
 $| = 1;
-stolen();
 my $dir = private_dir();
 my ($missed, $scripts) = (0, 0);
 

@@ -36,7 +36,6 @@ use constant MIRROR       => 'sessauth:mirror';
 use constant STREAM       => 'sessauth:revocations';
 
 $| = 1;
-stolen();
 my $dir = private_dir();
 my ($missed, $scripts) = (0, 0);
 

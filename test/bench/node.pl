@@ -11,10 +11,12 @@ use strict;
 use warnings;
 
 use IO::Select;
-use Sessauth::Bench qw(median stolen);
+use Sessauth::Bench qw(mark median stolen);
 use Sessauth::Process qw(free_port poll_until private_dir);
 use Sessauth::Publisher;
 use Sessauth::Redis;
+
+use constant WINDOWS => 8;	# of latency, in the time of one measurement; more while the host does not let enough of them alone
 
 my $seconds     = $ENV{BENCH_SECONDS}     // 2;
 my $rounds      = $ENV{BENCH_ROUNDS}      // 5;
@@ -23,7 +25,6 @@ my $only        = $ENV{BENCH_ONLY}        // '.';
 my $program     = ($ENV{TESTDIR} // '.') . '/build/bench/node';
 
 $| = 1;
-stolen();
 chomp(my $cores = `nproc`);
 my $missed = 0;
 my $redis  = Sessauth::Redis->start_server;
@@ -68,7 +69,7 @@ sub gate
 	my $floor = Sessauth::Process->start('floor', [ $program, 'constant', $port, $cores ]);
 	poll_until('the floor', sub { $floor->log_contents =~ /listening/ });
 	my ($gate_port) = $gate->url =~ /:(\d+)$/;
-	my (@gate, @floor, @p99, @p99_floor);
+	my (@gate, @floor);
 	for my $round (1 .. $rounds)
 	{
 		push @gate,  (load($gate_port, 16, $seconds, 0, $token))[0];
@@ -77,13 +78,23 @@ sub gate
 	printf "\n%-44s %12s %12s %7s   %s\n", 'requests a second over HTTP, 16 connections', 'gate', 'floor', 'ratio', 'bar';
 	show('/auth; floor: constant 200', median(@gate), median(@floor), 0.8);
 
-	# Many short rounds: on a machine that is shared, a pause of its own spoils one of them and not the whole.
-	for my $round (1 .. 4 * $rounds)
+	# Many short windows: what the machine's host keeps for others shows in some, and those say nothing about either server.
+	my (%all, %quiet);
+	my $enough = 0;
+	for my $window (1 .. 3 * WINDOWS * $rounds)
 	{
-		push @p99,       (load($gate_port, 16, $seconds / 4, median(@gate) / 2, $token))[2];
-		push @p99_floor, (load($port, 16, $seconds / 4, median(@gate) / 2, $token))[2];
+		last if $enough && $window > WINDOWS * $rounds;
+		for my $server ([ gate => $gate_port ], [ floor => $port ])
+		{
+			my $mark = mark();
+			my $p99  = (load($server->[1], 16, $seconds / WINDOWS, median(@gate) / 2, $token))[2] / 1000;
+			push @{ $all{ $server->[0] } },   $p99;
+			push @{ $quiet{ $server->[0] } }, $p99 if stolen($mark) == 0;
+		}
+		$enough = !grep { @{ $quiet{$_} // [] } < 3 * $rounds } qw(gate floor);
 	}
-	at_most('p99 at half of its peak, ms; floor: the same', median(@p99) / 1000, 1, sprintf '%.2f', median(@p99_floor) / 1000);
+	show_p99(sprintf('p99 at half of its peak, ms, %d windows', scalar @{ $all{gate} }), \%all, $enough ? undef : 1);
+	show_p99(sprintf('the same, in %d without a pause of the host', scalar @{ $quiet{gate} }), \%quiet, 1) if $enough;
 	$floor->stop;
 	$gate->stop;
 	return;
@@ -151,6 +162,16 @@ sub show
 	my $met = $ours / $floor >= $bar;
 	$missed++ unless $met;
 	printf "%-44s %12.0f %12.0f %7.2f   at least %s%s\n", $name, $ours, $floor, $ours / $floor, $bar, $met ? '' : '  MISSED';
+	return;
+}
+
+# Judged only with a bar.
+sub show_p99
+{
+	my ($name, $p99, $bar) = @_;
+	my ($ours, $floor) = map { median(@{ $p99->{$_} }) } qw(gate floor);
+	return at_most($name, $ours, $bar, sprintf '%.2f', $floor) if $bar;
+	printf "%-44s %12.2f %12.2f %7.2f\n", $name, $ours, $floor, $ours / $floor;
 	return;
 }
 

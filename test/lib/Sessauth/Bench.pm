@@ -7,11 +7,11 @@ use strict;
 use warnings;
 
 use Exporter 'import';
-use List::Util qw(max);
+use List::Util qw(max sum);
 use Sessauth::Postgres qw(connect_to);
 use Sessauth::Process qw(now_ms);
 
-our @EXPORT_OK = qw(median new_database number stolen TOKENS USERS);
+our @EXPORT_OK = qw(mark median new_database number stolen TOKENS USERS);
 
 use constant USERS  => 10_000;
 use constant TOKENS => 1_000;
@@ -68,18 +68,21 @@ sub new_database
 	return $dbh;
 }
 
-# What part of the machine's time its host has kept for others since the last call, in percent: nothing slow can be told from that.
-my ($stolen_before, $total_before) = (0, 0);
+# What part of the machine's time its host has kept for others, in percent, since it was marked, or since the start.
+my $start = mark();
 
 sub stolen
 {
-	open my $file, '<', '/proc/stat' or return 0;
+	my ($from) = @_;
+	my ($before, $now) = ($from // $start, mark());
+	return $now->{total} > $before->{total} ? 100 * ($now->{stolen} - $before->{stolen}) / ($now->{total} - $before->{total}) : 0;
+}
+
+sub mark
+{
+	open my $file, '<', '/proc/stat' or return { stolen => 0, total => 0 };
 	my (undef, @ticks) = split ' ', scalar <$file>;
-	my $total = 0;
-	$total += $_ for @ticks[ 0 .. 7 ];
-	my $percent = $total > $total_before ? 100 * ($ticks[7] - $stolen_before) / ($total - $total_before) : 0;
-	($stolen_before, $total_before) = ($ticks[7], $total);
-	return $percent;
+	return { stolen => $ticks[7], total => sum(@ticks[ 0 .. 7 ]) };
 }
 
 sub median
