@@ -28,6 +28,7 @@ PG_FUNCTION_INFO_V1(sessauth_add_mirror);
 Datum
 sessauth_add_mirror(PG_FUNCTION_ARGS)
 {
+	static LedgerQuery lock = {"LOCK TABLE sessauth.mirror IN SHARE ROW EXCLUSIVE MODE"};
 	static LedgerQuery insert = {
 		"INSERT INTO sessauth.mirror (name, url, password_file) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
 		3, {TEXTOID, TEXTOID, TEXTOID}
@@ -70,6 +71,7 @@ sessauth_add_mirror(PG_FUNCTION_ARGS)
 	ledger_begin(&call, fcinfo);
 	ledger_activate();
 	keyring_ensure_secrets();
+	ledger_run(&lock, NULL, NULL);	/* somebody may be adding the same place under another name */
 	values[0] = CStringGetTextDatum(name);
 	values[1] = PG_GETARG_DATUM(1);
 	values[2] = PG_GETARG_DATUM(2);
