@@ -11,9 +11,9 @@
 
 #include "encoding.h"
 
-static const char b64url_digits[64] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-static const char hex_lower[16] = "0123456789abcdef";
-static const char hex_upper[16] = "0123456789ABCDEF";
+static const char b64url_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char hex_lower[] = "0123456789abcdef";
+static const char hex_upper[] = "0123456789ABCDEF";
 
 static int	b64url_value(unsigned char c);
 static int	hex_value(unsigned char c);

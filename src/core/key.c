@@ -21,6 +21,12 @@
 #include "key.h"
 #include "key_internal.h"
 
+/* Newer libraries of the same name say it than these headers may know. */
+#ifndef EVP_R_PROVIDER_SIGNATURE_FAILURE
+#define EVP_R_PROVIDER_SIGNATURE_FAILURE 234
+#endif
+
+#define ED25519_SIGNATURE_LEN 64
 #define RSA_BITS_NEW	3072
 #define RSA_BITS_MAX	(SA_SIGNATURE_MAX * 8)
 
@@ -302,6 +308,8 @@ sa_key_check(const SaKey *key, const void *msg, size_t len, const unsigned char 
 		siglen = ecdsa_der_from_raw(sig, der);
 		sig = der;
 	}
+	if (key->alg == SA_ALG_EDDSA && siglen != ED25519_SIGNATURE_LEN)
+		return 0;
 
 	/* Then a queue that is not empty after a failure speaks of this signature. */
 	ERR_clear_error();
@@ -387,7 +395,7 @@ check_message(const SaKey *key, const void *msg, size_t len, const unsigned char
 	return result;
 }
 
-/* Empties the queue. What the EVP layer itself reports is never about a signature. */
+/* Empties the queue. What the EVP layer itself reports is not about a signature, but for what it says of every one that is not good. */
 static bool
 queue_says_trouble(void)
 {
@@ -396,7 +404,8 @@ queue_says_trouble(void)
 
 	while ((code = ERR_get_error()) != 0)
 	{
-		if (ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE || ERR_GET_LIB(code) == ERR_LIB_EVP)
+		if (ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE ||
+			(ERR_GET_LIB(code) == ERR_LIB_EVP && ERR_GET_REASON(code) != EVP_R_PROVIDER_SIGNATURE_FAILURE))
 			found = true;
 	}
 	return found;
