@@ -327,17 +327,16 @@ check_digest(const SaKey *key, const void *msg, size_t len, const unsigned char 
 {
 	unsigned char digest[SA_DIGEST_LEN];
 	EVP_PKEY_CTX *ctx;
-	int			result = -1;
+	int			result;
 
 	if (EVP_Digest(msg, len, digest, NULL, key->md, NULL) != 1)
 		return -1;
 	ctx = take_context(key);
 	if (ctx == NULL)
 		return -1;
-	if (EVP_PKEY_verify(ctx, sig, siglen, digest, sizeof(digest)) == 1)
-		result = 1;
-	else if (!queue_says_trouble())
-		result = 0;
+	result = EVP_PKEY_verify(ctx, sig, siglen, digest, sizeof(digest));
+	if (result == 0 && queue_says_trouble())
+		result = -1;
 	if (result >= 0)
 		give_back(key, ctx);
 	else
@@ -386,10 +385,9 @@ check_message(const SaKey *key, const void *msg, size_t len, const unsigned char
 
 	if (ctx != NULL && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, key->pkey) == 1)
 	{
-		if (EVP_DigestVerify(ctx, sig, siglen, msg, len) == 1)
-			result = 1;
-		else if (!queue_says_trouble() && EVP_Digest("", 0, digest, NULL, EVP_sha512(), NULL) == 1)
-			result = 0;
+		result = EVP_DigestVerify(ctx, sig, siglen, msg, len);
+		if (result == 0 && (queue_says_trouble() || EVP_Digest("", 0, digest, NULL, EVP_sha512(), NULL) != 1))
+			result = -1;
 	}
 	EVP_MD_CTX_free(ctx);
 	return result;
