@@ -34,10 +34,10 @@ static void frame_write(const SaField *fields, size_t nfields, unsigned char *ou
 bool
 sa_sha256(const void *data, size_t len, unsigned char out[SA_DIGEST_LEN])
 {
-	if (EVP_Digest(len > 0 ? data : "", len, out, NULL, EVP_sha256(), NULL) == 1)
-		return true;
-	ERR_clear_error();
-	return false;
+	bool		ok = EVP_Digest(len > 0 ? data : "", len, out, NULL, EVP_sha256(), NULL) == 1;
+
+	ERR_clear_error();			/* newer versions complain of a shortage that they got over, too */
+	return ok;
 }
 
 struct SaHasher
@@ -97,8 +97,7 @@ sa_mac(const unsigned char key[SA_KEY_LEN], const SaField *fields, size_t nfield
 	if (framed == NULL)
 		return false;
 	ok = HMAC(EVP_sha256(), key, SA_KEY_LEN, framed, size, out, &outlen) != NULL && outlen == SA_DIGEST_LEN;
-	if (!ok)
-		ERR_clear_error();
+	ERR_clear_error();
 	unframe(framed, size, buffer);
 	return ok;
 }

@@ -76,8 +76,7 @@ gcm(const unsigned char *master, bool encrypt, const char *label, const unsigned
 		(!encrypt || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG_LEN, tag) == 1);
 
 	EVP_CIPHER_CTX_free(ctx);
-	if (!ok)
-		ERR_clear_error();
+	ERR_clear_error();
 	return ok;
 }
 
