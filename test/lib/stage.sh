@@ -166,6 +166,7 @@ stage_run() {
 		libdir=$("$STAGE_PG" --libdir)
 		export HOME=$STAGE/t TMPDIR=$STAGE/t USER=${STAGE_USER:-$(id -un)} LOGNAME=${STAGE_USER:-$(id -un)}
 		export PG_CONFIG=$STAGE_PG PG_TEST_PORT_DIR=$STAGE/ports TESTDIR=$STAGE_SRC
+		export TESTDATADIR=$STAGE_SRC/tmp_check TESTLOGDIR=$STAGE_SRC/tmp_check/log	# from version 16 on
 		PATH=$("$STAGE_PG" --bindir):$PATH
 		LD_LIBRARY_PATH=$libdir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 		PKG_CONFIG_PATH=$libdir/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
