@@ -53,14 +53,18 @@ reply_to_nobody(struct evhttp_request *request)
 		evhttp_request_free(request);
 }
 
-/* With two lengths a proxy and we may not agree where the request ends, and so who sent what follows it. */
+/* With two lengths, or a length and chunks, a proxy and we may not agree where the request ends, and so who sent what follows it (RFC 9112, section 6.3). */
 static bool
 ends_anywhere(struct evhttp_request *request)
 {
 	int			lengths = 0;
+	bool		encoded = false;
 
 	for (struct evkeyval *header = evhttp_request_get_input_headers(request)->tqh_first; header; header = header->next.tqe_next)
+	{
 		if (evutil_ascii_strcasecmp(header->key, "Content-Length") == 0)
 			lengths++;
-	return lengths > 1;
+		encoded = encoded || evutil_ascii_strcasecmp(header->key, "Transfer-Encoding") == 0;
+	}
+	return lengths > 1 || (lengths > 0 && encoded);
 }
