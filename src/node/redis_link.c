@@ -27,7 +27,9 @@ struct RedisLink
 	const char *password_file;
 	RedisEvents events;
 	RedisSocket socket;
-	bool		secured;		/* connected, and TLS (if any) agreed on */
+	unsigned int unreachable;	/* addresses of the host in a row that could not be connected to */
+	bool		connected;
+	bool		secured;		/* and TLS (if any) agreed on */
 	struct event *timer;		/* of the oldest command, or of the connect */
 	RedisReader *reader;		/* also of a connection that is over: somebody may still look at its last reply */
 	bool		up;
@@ -43,6 +45,7 @@ static void on_read(struct bufferevent *bev, void *arg);
 static void on_event(struct bufferevent *bev, short what, void *arg);
 static void on_timer(evutil_socket_t fd, short what, void *arg);
 static void close_link(RedisLink *link);
+static void not_connected(RedisLink *link, const char *why, const char *detail);
 static void fail(RedisLink *link, const char *why, const char *detail);
 static void secure(RedisLink *link);
 static bool take(RedisLink *link, const char *bytes, size_t n);
@@ -104,7 +107,7 @@ redis_link_connect(RedisLink *link)
 	}
 	arm(link, CONNECT_TIMEOUT_MS);
 	if (!socket_open(&link->socket, link->base, link->url, on_read, on_event, link))
-		fail(link, link->socket.error, NULL);
+		not_connected(link, link->socket.error, NULL);
 }
 
 static void
@@ -117,13 +120,19 @@ on_event(struct bufferevent *bev, short what, void *arg)
 	(void) bev;
 
 	if (what & BEV_EVENT_CONNECTED)
+	{
+		link->connected = true;
+		link->unreachable = 0;
 		secure(link);
+	}
+	else if ((what & BEV_EVENT_ERROR) && !link->connected)
+		not_connected(link, "could not connect", error);
 	else if (what & BEV_EVENT_EOF)
 		fail(link, "the server closed the connection", NULL);
 	else if ((what & BEV_EVENT_ERROR) && link->secured && (words = socket_last_words(&link->socket)) != NULL)
 		fail(link, words, NULL);
 	else if (what & BEV_EVENT_ERROR)
-		fail(link, link->up ? "the connection broke" : "could not connect", error);
+		fail(link, "the connection broke", error);
 }
 
 static void
@@ -312,7 +321,10 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void) fd;
 	(void) what;
-	fail(link, link->up ? "timeout while waiting for a reply" : "timeout while connecting", NULL);
+	if (link->connected)
+		fail(link, link->up ? "timeout while waiting for a reply" : "timeout while connecting", NULL);
+	else
+		not_connected(link, "timeout while connecting", NULL);
 }
 
 static void
@@ -328,9 +340,23 @@ close_link(RedisLink *link)
 {
 	(void) evtimer_del(link->timer);
 	socket_close(&link->socket);
+	link->connected = false;
 	link->secured = false;
 	link->up = false;
 	link->first = link->count = 0;
+}
+
+/* The host may have another address; when none can be reached, the last one says why. */
+static void
+not_connected(RedisLink *link, const char *why, const char *detail)
+{
+	if (++link->unreachable < link->socket.addresses)
+	{
+		redis_link_connect(link);
+		return;
+	}
+	link->unreachable = 0;
+	fail(link, why, detail);
 }
 
 static void

@@ -41,6 +41,7 @@ socket_open(RedisSocket *sock, struct event_base *base, const SaRedisUrl *url,
 	int			fd;
 	int			rc;
 
+	sock->addresses = 1;
 	if (url->is_tls && (sock->tls = sa_tls_new(&options, sock->error, sizeof(sock->error))) == NULL)
 		return false;
 	if (url->is_unix)
@@ -51,11 +52,13 @@ socket_open(RedisSocket *sock, struct event_base *base, const SaRedisUrl *url,
 		if (rc != 0)
 			return fail(sock, "could not resolve the host name", gai_strerror(rc));
 
-		/* One address each time, until one works. */
+		/* One address each time. */
+		sock->addresses = 0;
+		for (address = addresses; address; address = address->ai_next)
+			sock->addresses++;
 		address = addresses;
-		for (unsigned int i = 0; i < sock->attempt; i++)
-			address = address->ai_next ? address->ai_next : addresses;
-		sock->attempt = address->ai_next ? sock->attempt + 1 : 0;
+		for (unsigned int i = sock->attempt++ % sock->addresses; i > 0; i--)
+			address = address->ai_next;
 	}
 	fd = new_socket(address->ai_family);
 	if (fd < 0)

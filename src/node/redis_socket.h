@@ -15,6 +15,7 @@ typedef struct RedisSocket
 	struct bufferevent *bev;	/* NULL: closed */
 	SaTls	   *tls;			/* NULL: none */
 	unsigned int attempt;		/* goes through the addresses of the host */
+	unsigned int addresses;		/* how many there were at the last try */
 	char		error[200];		/* why the last function failed */
 } RedisSocket;
 

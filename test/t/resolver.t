@@ -1,5 +1,5 @@
 # resolver.t
-#		A mirror that is named: through /etc/hosts, and by a name server that may say nothing.
+#		A mirror that is named, to the worker and to nodes: through /etc/hosts, and by a name server that may say nothing.
 #
 # In a user, mount and network namespace of our own, where we may bind port 53 and be /etc/resolv.conf.
 
@@ -77,6 +77,9 @@ for my $case ([ $redis, 'localhost' ], [ $redis, 'four.test' ], [ $redis, 'both.
 	$dba->do('SELECT sessauth.add_mirror(?, ?)', undef, $name, "redis://$host:" . $where->port . "/0?prefix=$name:");
 	ok(wait_streaming($dba, $name), "$host is reached over $family");
 	is(mirror_row($dba, $name)->{last_error}, undef, "$host: at the first try");
+	my $gate = start_gate($ledger, undef, redis => "redis://$host:" . $where->port . "/0?prefix=$name:", redis_alone => 1, node => $name)->wait_ready;
+	unlike($gate->log_contents, qr/Redis: /, "$host: a node, too");
+	$gate->stop;
 	$dba->do('SELECT sessauth.remove_mirror(?)', undef, $name);
 }
 ok(!defined $server->blocking(0) || !$server->recv(my $none, 512), 'for that nobody was asked');
