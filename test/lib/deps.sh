@@ -8,12 +8,23 @@
 # otherwise the exact command is printed and the caller stops. Elsewhere the
 # programs themselves are looked for.
 
-# Prints the major version of the PostgreSQL that PG_CONFIG belongs to, or the default.
+# Prints the major version of the PostgreSQL that PG_CONFIG belongs to, or of the distribution's.
 pg_major() {
 	local version
-	version=$("${PG_CONFIG:-pg_config}" --version 2>/dev/null) || version="PostgreSQL 15"
+	version=$("${PG_CONFIG:-pg_config}" --version 2>/dev/null) || version=$(pg_major_of_distribution)
 	version=${version#PostgreSQL }
 	echo "${version%%[!0-9]*}"
+}
+
+# By its package lists, or when there are none yet, by its name.
+pg_major_of_distribution() {
+	local major
+	major=$(apt-cache depends postgresql 2>/dev/null | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p')
+	if [ -z "$major" ]; then
+		# shellcheck source=/dev/null
+		major=$(. /etc/os-release 2>/dev/null && case ${VERSION_ID:-} in 13) echo 17 ;; *) echo 15 ;; esac) || major=15
+	fi
+	echo "$major"
 }
 
 # deps_wanted [tests]: prints the Debian packages that are needed, for the tests or else for the demo and the benchmarks, one a line.

@@ -28,7 +28,7 @@ SELECT value, (pg_temp.login(jsonb_build_object('sub', value))).outcome
 
 -- inside other members, and spelled otherwise, they are the caller's business, and stay what they are
 SELECT * FROM pg_temp.login('{"scope": "read write", "roles": ["a", "b"], "act": {"sub": "somebody", "exp": 1, "active": false}, "SUB": "upper", "sub ": "blank", "ſub": "long s", "epoch\u200b": 9, "": "empty"}') \gset
-SELECT outcome, tenant_id, user_id, jsonb_pretty(claims) AS claims FROM sessauth.verify(:'token');
+SELECT outcome, tenant_id, user_id, replace(jsonb_pretty(claims), chr(8203), '<200b>') AS claims FROM sessauth.verify(:'token');
 SELECT p ->> 'sub' AS sub, p ->> 'uid' AS uid, p ->> 'tid' AS tid, p -> 'act' ->> 'sub' AS nested, p ->> 'SUB' AS upper, jsonb_typeof(p -> 'epoch') AS epoch,
 	p ->> 'scope' AS scope
 	FROM pg_temp.payload(:'token') p;

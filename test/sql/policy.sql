@@ -94,7 +94,9 @@ SELECT pg_temp.refused(value), value FROM unnest(ARRAY['{"access_ttl": "soon"}',
 	'{"idle_ttl": -1}', '{"idle_ttl": {}}', '{"idle_ttl": 1e30}', '{"refresh_grace": "6 min"}', '{"refresh_grace": -1}', '{"max_sessions": -1}',
 	'{"max_sessions": 100001}', '{"max_sessions": "5"}', '{"on_limit": null}', '{"on_limit": "Reject"}', '{"on_limit": 0}', '{"": 1}',
 	'{"Access_TTL": 60}', '{"access_ttl ": 60}', '{"issuer": "x"}']::jsonb[]) value;
-ALTER SYSTEM SET sessauth.access_ttl = 0;
+\set VERBOSITY sqlstate
+ALTER SYSTEM SET sessauth.access_ttl = 0;	-- said differently from version 16 on
+\set VERBOSITY default
 ALTER SYSTEM SET sessauth.access_ttl = '2 days';
 ALTER SYSTEM SET sessauth.idle_ttl = 'soon';
 ALTER SYSTEM SET sessauth.max_sessions = -1;

@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use FindBin;
 use HTTP::Tiny;
 use IO::Select;
 use IO::Socket::INET;
@@ -39,7 +40,7 @@ sub run_under
 		program     => ($ENV{TESTDIR} // '.') . "/build/tools/sessauth-gate-$sanitizer",
 		arguments   => [ '--threads', 4, '--listen', "127.0.0.1:0,unix:$dir/gate.sock", '--admin-listen', '127.0.0.1:0', '--cookie', 'session',
 			'--idle-timeout', '2s', '--max-cached-tokens', 256 ],
-		environment => { TSAN_OPTIONS => "exitcode=66 log_path=$dir/report", ASAN_OPTIONS => "log_path=$dir/report",
+		environment => { TSAN_OPTIONS => "exitcode=66 suppressions=$FindBin::Bin/../tools/tsan.supp log_path=$dir/report", ASAN_OPTIONS => "log_path=$dir/report",
 			UBSAN_OPTIONS => "print_stacktrace=1 log_path=$dir/report" })->wait_ready;
 	my %at = (gate => $gate->url =~ s{^http://}{}r,
 		admin => poll_until('the address of the admin listener', sub { $gate->log_contents =~ m{administration listening on http://(\S+)} && $1 }),

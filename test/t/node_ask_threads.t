@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use IPC::Open2 ();
+use FindBin;
 use Sessauth;
 use Test::More;
 
@@ -39,7 +40,7 @@ sub run_under
 	print $file row($app, 'SELECT * FROM sessauth.issue_session(?, ?)', 'acme', $_)->{access_token}, "\n" for @users;
 	close $file;
 
-	local $ENV{TSAN_OPTIONS} = "halt_on_error=1 exitcode=66 log_path=$dir/report";
+	local $ENV{TSAN_OPTIONS} = "halt_on_error=1 exitcode=66 suppressions=$FindBin::Bin/../tools/tsan.supp log_path=$dir/report";
 	local $ENV{ASAN_OPTIONS} = "log_path=$dir/report";
 	my $program = ($ENV{TESTDIR} // '.') . "/build/tools/ask_threads-$sanitizer";
 	my $pid = IPC::Open2::open2(my $from, my $to, $program, $redis->url, $ledger->conninfo('gate'), "$dir/tokens");

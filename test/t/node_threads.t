@@ -101,7 +101,7 @@ sub run_both
 sub program
 {
 	my ($sanitizer, $dir, $work, $url, $jwks, $link_key, @more) = @_;
-	local $ENV{TSAN_OPTIONS} = "halt_on_error=1 exitcode=66 log_path=$dir/report";
+	local $ENV{TSAN_OPTIONS} = "halt_on_error=1 exitcode=66 suppressions=$FindBin::Bin/../tools/tsan.supp log_path=$dir/report";
 	local $ENV{ASAN_OPTIONS} = "log_path=$dir/report";
 	my $program = ($ENV{TESTDIR} // '.') . "/build/tools/node_threads-$sanitizer";
 	my $pid = IPC::Open2::open2(my $from, my $to, $program, $url, $jwks, $link_key, "$dir/tokens", @more);

@@ -56,7 +56,7 @@ refused('a certificate of another host', $elsewhere->tls_url . $trusted, qr/cert
 refused('a certificate of another address', $elsewhere->tls_url('127.0.0.1') . $trusted, qr/certificate was refused: IP address mismatch/i);
 refused('a certificate of a CA that nobody trusts', $redis->tls_url . '?cacert=' . $stranger->file, qr/certificate was refused: .*issuer certificate/);
 refused('a CA that the system does not know', $redis->tls_url, qr/certificate was refused: .*issuer certificate/);
-my $expired = Sessauth::Redis->start_server(tls => [ $authority->issue($names, days => -1) ]);
+my $expired = Sessauth::Redis->start_server(tls => [ $authority->issue($names, expired => 1) ]);
 refused('an expired certificate', $expired->tls_url . $trusted, qr/certificate was refused: certificate has expired/);
 my $plain = Sessauth::Redis->start_server;
 refused('a server without TLS', $plain->url =~ s/^redis:/rediss:/r . $trusted, qr/TLS failed|closed the connection|timeout/);

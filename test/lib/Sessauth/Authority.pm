@@ -24,8 +24,8 @@ sub new
 
 sub file { return "$_[0]->{dir}/ca.pem"; }
 
-# A certificate for these names, as subjectAltName has them ("DNS:localhost,IP:127.0.0.1"); valid for days => 2, or
-# never with -1. Returns the files of the certificate and of its key.
+# A certificate for these names, as subjectAltName has them ("DNS:localhost,IP:127.0.0.1"); valid for two days, or
+# with expired => 1 not any more. Returns the files of the certificate and of its key.
 sub issue
 {
 	my ($self, $names, %options) = @_;
@@ -35,8 +35,15 @@ sub issue
 	close $extensions or croak "$base.ext: $!";
 	_openssl('req', @new_key, '-keyout', "$base.key", '-out', "$base.csr", '-subj', "/CN=$self->{serial}");
 	_openssl('x509', '-req', '-in', "$base.csr", '-CA', "$self->{dir}/ca.pem", '-CAkey', "$self->{dir}/ca.key",
-		'-set_serial', $self->{serial}, '-days', $options{days} // 2, '-extfile', "$base.ext", '-out', "$base.pem");
+		'-set_serial', $self->{serial}, ($options{expired} ? _over() : ('-days', 2)), '-extfile', "$base.ext", '-out', "$base.pem");
 	return ("$base.pem", "$base.key");
+}
+
+# A day of the past: the options for it came when those of before went, with version 3.4.
+sub _over
+{
+	my ($major, $minor) = `openssl version` =~ /^OpenSSL (\d+)\.(\d+)/ or croak 'openssl: what version is it?';
+	return $major > 3 || ($major == 3 && $minor >= 4) ? qw(-not_before 20200101000000Z -not_after 20200102000000Z) : qw(-days -1);
 }
 
 sub _openssl
