@@ -75,9 +75,14 @@ memory_apply(Memory *memory, const SaEntry *entry, int64_t now)
 	MemoryName	name;
 	MemoryEntry *slot;
 	int64_t		epoch;
+	int64_t		until = entry->until;
+
+	/* Whoever has stolen a key makes tokens that last as long as he likes, and a pinned file may keep that key for ever. */
+	if (entry->kind == SA_KIND_KEY)
+		until = INT64_MAX;
 
 	/* What has expired by the ledger's clock is known without being remembered. */
-	if (entry->until <= now)
+	if (until <= now)
 		return true;
 	memory_entry_name(memory, entry, &name, &epoch);
 	slot = find(memory->entries, memory->size, &name);
@@ -95,13 +100,13 @@ memory_apply(Memory *memory, const SaEntry *entry, int64_t now)
 		slot = find(memory->entries, memory->size, &name);
 		slot->name = name;
 		memory->count++;
-		if (entry->until < memory->next_expiry)
-			memory->next_expiry = entry->until;
+		if (until < memory->next_expiry)
+			memory->next_expiry = until;
 	}
 	if (epoch > slot->epoch)
 		slot->epoch = epoch;
-	if (entry->until > slot->until)
-		slot->until = entry->until;
+	if (until > slot->until)
+		slot->until = until;
 	return true;
 }
 

@@ -1,7 +1,7 @@
 /*
  * memory.h
- *		What is revoked: sessions, users, tenants and signing keys, each until no
- *		token that it affects can be unexpired.
+ *		What is revoked: sessions, users and tenants, each until no token that it affects can be
+ *		unexpired, and signing keys for ever.
  *
  * Names are stored as 16 bytes of a keyed digest, so an entry is 32 bytes
  * whatever the names are, and nobody can choose names that collide. No lock of its own (the node state's guards it).

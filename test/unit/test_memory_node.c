@@ -58,6 +58,8 @@ test_kinds(void)
 	   epoch_of(SA_KIND_USER, "", "tu") == 0 && epoch_of(SA_KIND_SESSION, "t", "u") == 0 && epoch_of(SA_KIND_TENANT, "u", "") == 0,
 	   "neighbours share nothing");
 	ok(memory.count == 4, "four entries");
+	memory_prune(&memory, NOW + 1000000, true);
+	ok(memory.count == 1 && epoch_of(SA_KIND_KEY, "", "k") == MEMORY_DEAD, "the key's is for ever: who has stolen it makes tokens that do not expire");
 	memory_free(&memory);
 }
 
