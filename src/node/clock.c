@@ -33,6 +33,10 @@ ledger_clock_seen(LedgerClock *clock, int64_t at, int64_t received)
 	if (!clock->has_lower || offset > clock->lower)
 		clock->lower = offset;
 	clock->has_lower = true;
+
+	/* The ledger's clock was set forward since it answered. */
+	if (clock->has_upper && clock->upper < clock->lower)
+		clock->upper = clock->lower;
 }
 
 void

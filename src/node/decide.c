@@ -3,7 +3,7 @@
  *		One token: signature, memory, ledger's clock, lease.
  *
  * What is known against a token is true for ever, so it is said with or without a lease. Only
- * "active" needs one, and the order of the last steps is what keeps the bound:
+ * "active" needs one (and "not yet valid", which will pass), and the order of the last steps is what keeps the bound:
  *
  * - the memory is looked up and the end of the lease is read under one lock, so the memory already held
  *	 everything that was committed before end - max_staleness;
@@ -190,10 +190,12 @@ judge(SessauthNode *node, const Claims *claims)
 		(claims->exp <= (now + ledger.lower) / 1000000 - node->leeway || claims->exp * 1000000 <= horizon))
 		return SESSAUTH_EXPIRED;
 
+	/* Unlike what is over, what has not begun may have begun by a clock that was set forward since the last answer. */
+	if (!ledger.has_lower || now >= end)
+		return SESSAUTH_CANNOT_TELL;
+
 	/* Whole seconds: a token of this very second is not from the future. */
 	if (ledger.has_upper && claims->begin > (now + ledger.upper) / 1000000 + 1 + node->leeway)
 		return SESSAUTH_NOT_YET_VALID;
-	if (ledger.has_lower && now < end)
-		return SESSAUTH_ACTIVE;
-	return SESSAUTH_CANNOT_TELL;
+	return SESSAUTH_ACTIVE;
 }

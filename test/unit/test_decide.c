@@ -178,6 +178,12 @@ test_time(void)
 	fresh_node(0);
 	is_text(decide_at(7, LEDGER_S + 1, LEDGER_S + 300), "active", "a token of this second is not from the future");
 	is_text(decide_at(7, LEDGER_S + 60, LEDGER_S + 300), "not_yet_valid", "one of the next minute is");
+	own_time = node.lease.end;
+	is_text(decide_at(7, LEDGER_S + 60, LEDGER_S + 300), "no lease", "without a lease the ledger's clock may be another one by now");
+
+	fresh_node(0);
+	ledger_clock_seen(&node.ledger_clock, (LEDGER_S + 60) * 1000, own_time);
+	is_text(decide_at(7, LEDGER_S + 60, LEDGER_S + 300), "active", "nor is what has begun by a beat that came later than the last answer");
 
 	fresh_node(0);
 	memset(&node.ledger_clock, 0, sizeof(node.ledger_clock));
