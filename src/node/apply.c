@@ -99,14 +99,18 @@ apply_drop_lease(SessauthNode *node)
 	end(node, node->lease.horizon, NULL, NULL, 0);
 }
 
-/* The same for growing. What does not fit nevertheless, memory_apply finds room for, or says so. */
+/* The same for growing, and at the bound for forgetting. What does not fit nevertheless, memory_apply finds room for, or says so. */
 static void
 make_room(SessauthNode *node, int count)
 {
 	MemoryTable table;
+	int64_t		forgets_before = forgets_before_now(node);
 
 	pthread_mutex_lock(&node->apply_lock);
-	if (memory_build_grown(&node->memory, (size_t) count, forgets_before_now(node), &table))
+	if (node->memory.count + (size_t) count > node->memory.max && forgets_before >= node->memory.next_expiry &&
+		memory_build_pruned(&node->memory, forgets_before, true, &table))
+		exchange(node, &table);
+	if (memory_build_grown(&node->memory, (size_t) count, forgets_before, &table))
 		exchange(node, &table);
 	pthread_mutex_unlock(&node->apply_lock);
 }

@@ -160,13 +160,17 @@ waits_for_numbers(const Follower *follower, int64_t *since)
 	return waits;
 }
 
-/* False when the last time was too short a while ago. */
+/* False when the last time was too short a while ago, or when what is missing would not fit. */
 static bool
 rescan(Follower *follower, int64_t now)
 {
 	SessauthNode *node = follower->node;
+	bool		full;
 
-	if (now < follower->rescan_not_before)
+	many_readers_read(&node->known_lock);
+	full = node->memory.count >= node->memory.max && node_forgets_before(node, now) < node->memory.next_expiry;
+	many_readers_end_read(&node->known_lock);
+	if (full || now < follower->rescan_not_before)
 		return false;
 	memset(follower->last_id, 0, sizeof(follower->last_id));
 	follower->rescan_wait = follower->rescan_wait == 0 ? RESCAN_FIRST_US :
