@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define HELD_GRACE_US	250000		/* who holds a question that is late is about to say so himself */
+
 static bool wait_for_answer(SessauthNode *node, const char *token, size_t len, int64_t arrived, const Claims *claims, Waiter *waiter);
 static bool postgres_may_be_asked(const Asker *asker, int64_t now);
 static void join(Question *into, Question *from);
@@ -21,6 +23,8 @@ static Question *find(const QuestionQueue *queue, const char *token, size_t len)
 static Question *new_question(SessauthNode *node, const char *token, size_t len, const Claims *claims, int64_t now);
 static void append(QuestionQueue *queue, Question *question);
 static void free_question(Question *question);
+static void let_go(Asker *asker, Question *question);
+static void take_late(QuestionQueue *queue, int64_t now, Question **late);
 
 /* A thread that waits in sessauth_decide_wait. */
 typedef struct Blocked
@@ -73,7 +77,7 @@ ask_free(SessauthNode *node)
 
 	if (asker == NULL)
 		return;
-	while ((question = ask_next(&asker->redis)) != NULL || (question = ask_next(&asker->postgres)) != NULL)
+	while ((question = ask_take(asker, &asker->redis)) != NULL || (question = ask_take(asker, &asker->postgres)) != NULL)
 		ask_answer(node, question, SESSAUTH_CANNOT_TELL, SESSAUTH_SOURCE_POSTGRES, 0);
 	pthread_cond_destroy(&asker->wanted);
 	pthread_mutex_destroy(&asker->lock);
@@ -199,7 +203,7 @@ ask_take_for_redis(SessauthNode *node)
 	Question   *question;
 
 	pthread_mutex_lock(&asker->lock);
-	question = ask_next(&asker->redis);
+	question = ask_take(asker, &asker->redis);
 	pthread_mutex_unlock(&asker->lock);
 	return question;
 }
@@ -221,6 +225,7 @@ ask_postgres_instead(SessauthNode *node, Question *question)
 	bool		queued = false;
 
 	pthread_mutex_lock(&asker->lock);
+	let_go(asker, question);
 	if (!asker->stopping && now < question->deadline && postgres_may_be_asked(asker, now))
 	{
 		same = find(&asker->postgres, question->token, question->len);
@@ -292,7 +297,7 @@ append(QuestionQueue *queue, Question *question)
 }
 
 Question *
-ask_next(QuestionQueue *queue)
+ask_take(Asker *asker, QuestionQueue *queue)
 {
 	Question   *question = queue->first;
 
@@ -302,9 +307,78 @@ ask_next(QuestionQueue *queue)
 		if (queue->first == NULL)
 			queue->last = NULL;
 		queue->count--;
-		question->next = NULL;
+		question->next = asker->held;
+		asker->held = question;
 	}
 	return question;
+}
+
+/* With the lock held: from here on it is the caller's alone. */
+static void
+let_go(Asker *asker, Question *question)
+{
+	for (Question **link = &asker->held; *link; link = &(*link)->next)
+	{
+		if (*link == question)
+		{
+			*link = question->next;
+			break;
+		}
+	}
+	question->next = NULL;
+}
+
+void
+ask_expire(SessauthNode *node)
+{
+	Asker	   *asker = node->asker;
+	int64_t		now = clock_now();
+	Question   *late = NULL;
+	Question   *question;
+
+	pthread_mutex_lock(&asker->lock);
+	take_late(&asker->redis, now, &late);
+	take_late(&asker->postgres, now, &late);
+	for (question = asker->held; question; question = question->next)
+	{
+		Question   *instead;
+
+		/* Who holds it will answer when he can, but then nobody waits for it any more. */
+		if (question->waiters == NULL || now < question->deadline + HELD_GRACE_US ||
+			(instead = new_question(node, question->token, question->len, &question->claims, now)) == NULL)
+			continue;
+		join(instead, question);
+		instead->next = late;
+		late = instead;
+	}
+	pthread_mutex_unlock(&asker->lock);
+	while ((question = late) != NULL)
+	{
+		late = question->next;
+		question->next = NULL;
+		ask_answer(node, question, SESSAUTH_CANNOT_TELL, SESSAUTH_SOURCE_POSTGRES, 0);
+	}
+}
+
+static void
+take_late(QuestionQueue *queue, int64_t now, Question **late)
+{
+	Question   *rest = queue->first;
+
+	*queue = (QuestionQueue) {0};
+	while (rest)
+	{
+		Question   *question = rest;
+
+		rest = question->next;
+		if (now < question->deadline)
+			append(queue, question);
+		else
+		{
+			question->next = *late;
+			*late = question;
+		}
+	}
 }
 
 void
@@ -315,9 +389,15 @@ ask_answer(SessauthNode *node, Question *question, SessauthCode verdict, Sessaut
 	Claims		claims;
 	int			count = 0;
 
+	pthread_mutex_lock(&asker->lock);
+	let_go(asker, question);
+	pthread_mutex_unlock(&asker->lock);
 	(void) decide_token(node, question->token, question->len, question->arrived, &decision, &claims);
 	if (decision.code == SESSAUTH_CANNOT_TELL)
 	{
+		/* Redis knows nothing of keys: when they have changed since the question went out, it cannot vouch for the signature. */
+		if (verdict == SESSAUTH_ACTIVE && source == SESSAUTH_SOURCE_REDIS && decision.why != SESSAUTH_WHY_LEASE)
+			verdict = SESSAUTH_CANNOT_TELL;
 		decide_describe(&question->claims, &decision);
 		decision.code = verdict;
 		decision.why = SESSAUTH_WHY_NONE;

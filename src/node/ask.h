@@ -46,6 +46,7 @@ struct Asker
 	int			waiters;
 	QuestionQueue redis;
 	QuestionQueue postgres;
+	Question   *held;			/* those that were taken out of a queue, and are not answered yet */
 	Breaker		breaker;
 	int64_t		asked_redis;
 	int64_t		asked_postgres;
@@ -65,7 +66,10 @@ extern void ask_free(SessauthNode *node);	/* after everything else that may hold
 extern void ask_status(SessauthNode *node, SessauthStatus *out);
 
 /* The next question, to be given to ask_answer; NULL when there is none. With the lock held. */
-extern Question *ask_next(QuestionQueue *queue);
+extern Question *ask_take(Asker *asker, QuestionQueue *queue);
+
+/* Answers those that nobody has answered in time: who was to ask may be held up, by a name server for one. */
+extern void ask_expire(SessauthNode *node);
 
 /*
  * Answers everybody who waits, and frees the question. SESSAUTH_CANNOT_TELL: nobody knew. What the verdict says of revocations was the

@@ -76,7 +76,7 @@ run(void *arg)
 		char		why[256];
 		bool		let_through;
 
-		question = ask_next(&asker->postgres);
+		question = ask_take(asker, &asker->postgres);
 		if (question == NULL)
 		{
 			if (!wait_for_question(asker) && conn)

@@ -22,6 +22,7 @@
 #include "node/follower.h"
 
 #define IN_FLIGHT_MAX		16
+#define FOLLOWERS_OWN		8		/* commands: it must be able to ask for its lease, whatever is asked about tokens */
 #define FIELDS_MAX			14
 #define PATIENCE_US			200000	/* then PostgreSQL is asked instead */
 
@@ -34,6 +35,8 @@ enum
 	ASK_TENANT,
 	ASK_COUNT
 };
+
+_Static_assert(IN_FLIGHT_MAX * ASK_COUNT + FOLLOWERS_OWN <= REDIS_LINK_COMMANDS_MAX, "questions must leave room for the follower");
 
 typedef struct InFlight
 {

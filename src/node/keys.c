@@ -42,6 +42,8 @@ keys_start(SessauthNode *node)
 void
 keys_stop(SessauthNode *node)
 {
+	SharedKeys *keys;
+
 	pthread_mutex_lock(&node->keys_lock);
 	node->keys_stop = true;
 	pthread_cond_signal(&node->keys_wanted);
@@ -54,9 +56,14 @@ keys_stop(SessauthNode *node)
 		close(node->keys_wake[0]);
 		close(node->keys_wake[1]);
 	}
-	if (node->keys)
-		keys_release(node->keys);
+
+	/* Others may be using them still. */
+	pthread_mutex_lock(&node->keys_lock);
+	keys = node->keys;
 	node->keys = NULL;
+	pthread_mutex_unlock(&node->keys_lock);
+	if (keys)
+		keys_release(keys);
 }
 
 void

@@ -18,7 +18,6 @@
 #include "node/redis_socket.h"
 
 #define CONNECT_TIMEOUT_MS	2000
-#define WAITING_MAX			64		/* replies under way at once: a handful of the follower's, and questions about tokens */
 
 struct RedisLink
 {
@@ -35,8 +34,8 @@ struct RedisLink
 	bool		up;
 	bool		password_sent;	/* and not answered yet */
 	int			login_left;		/* replies until it is up */
-	RedisReplied waiting[WAITING_MAX];
-	int			timeouts[WAITING_MAX];
+	RedisReplied waiting[REDIS_LINK_COMMANDS_MAX];
+	int			timeouts[REDIS_LINK_COMMANDS_MAX];
 	int			first;
 	int			count;
 };
@@ -216,10 +215,10 @@ send_command(RedisLink *link, RedisReplied replied, int timeout_ms, int argc, co
 	size_t		lens[16];
 	char	   *formatted = NULL;
 	long long	len;
-	int			slot = (link->first + link->count) % WAITING_MAX;
+	int			slot = (link->first + link->count) % REDIS_LINK_COMMANDS_MAX;
 	bool		sent;
 
-	if (link->socket.bev == NULL || link->count == WAITING_MAX || argc > 16)
+	if (link->socket.bev == NULL || link->count == REDIS_LINK_COMMANDS_MAX || argc > 16)
 		return false;
 	for (int i = 0; i < argc; i++)
 	{
@@ -300,7 +299,7 @@ take(RedisLink *link, const char *bytes, size_t n)
 			return false;
 		}
 		replied = link->waiting[link->first];
-		link->first = (link->first + 1) % WAITING_MAX;
+		link->first = (link->first + 1) % REDIS_LINK_COMMANDS_MAX;
 		if (--link->count > 0)
 			arm(link, link->timeouts[link->first]);
 		else

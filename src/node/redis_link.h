@@ -14,6 +14,8 @@
 #include "core/digest.h"
 #include "core/redis_url.h"
 
+#define REDIS_LINK_COMMANDS_MAX 80	/* under way at once */
+
 typedef struct RedisLink RedisLink;
 
 /* reply is valid during the call only, also when the connection ends in it. */
@@ -35,7 +37,7 @@ extern void redis_link_free(RedisLink *link);	/* without calling down */
 extern void redis_link_connect(RedisLink *link);
 extern bool redis_link_is_up(const RedisLink *link);
 
-/* False when the link is not up or memory is short. A reply later than timeout_ms ends the connection. */
+/* False when the link is not up, too many commands are under way or memory is short. A reply later than timeout_ms ends the connection. */
 extern bool redis_link_command(RedisLink *link, RedisReplied replied, int timeout_ms, int argc, const SaField *argv);
 
 #endif							/* SESSAUTH_NODE_REDIS_LINK_H */

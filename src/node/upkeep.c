@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "node/apply.h"
+#include "node/ask.h"
 
 #define TICK_MS		100
 #define PRUNE_US	5000000
@@ -76,6 +77,7 @@ run(void *arg)
 	{
 		pthread_mutex_unlock(&upkeep->lock);
 		tell_freshness(upkeep);
+		ask_expire(upkeep->node);
 		if (clock_now() - pruned_at > PRUNE_US)
 		{
 			prune(upkeep->node);
