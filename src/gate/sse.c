@@ -26,6 +26,7 @@
 #define KEEP_ALIVE_S	15
 #define WRITE_TIMEOUT_S	30
 #define UNREAD_MAX		(1024 * 1024)
+#define ID_SIZE			64
 
 typedef struct Client
 {
@@ -53,6 +54,8 @@ struct Sse
 static void on_wake(evutil_socket_t fd, short what, void *arg);
 static void on_keep_alive(evutil_socket_t fd, short what, void *arg);
 static void on_closed(struct evhttp_connection *connection, void *arg);
+static bool read_tenant(struct evhttp_request *request, char *out, size_t size);
+static void last_id(const Sse *sse, const SessauthStatus *status, char out[ID_SIZE]);
 static void resume(Sse *sse, Client *client, const SessauthStatus *status, const char *id);
 static bool is_unnumbered(const SessauthRevocation *revocation);
 static void deliver(Client *client);
@@ -123,45 +126,34 @@ sse_serve(Sse *sse, SessauthNode *node, struct evhttp_request *request)
 {
 	struct evhttp_connection *connection = evhttp_request_get_connection(request);
 	struct timeval write_timeout = {WRITE_TIMEOUT_S, 0};
-	const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
-	struct evkeyvalq parameters = {0};
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
-	const char *tenant = NULL;
-	Client	   *client;
+	Client	   *client = calloc(1, sizeof(*client));
 	SessauthStatus status;
-	struct evbuffer *text;
+	char		known[ID_SIZE];
+	uint64_t	end;
+	struct evbuffer *text = evbuffer_new();
+	bool		asks_well = client && read_tenant(request, client->tenant, sizeof(client->tenant));
 
-	if (query && evhttp_parse_query_str(query, &parameters) == 0)
-		tenant = evhttp_find_header(&parameters, "tenant");
-	if ((tenant && (tenant[0] == '\0' || strlen(tenant) >= sizeof(client->tenant))) || sse->count >= CLIENTS_MAX)
+	if (client == NULL || text == NULL || !asks_well || sse->count >= CLIENTS_MAX)
 	{
-		evhttp_clear_headers(&parameters);
-		if (sse->count >= CLIENTS_MAX)
-			evhttp_send_error(request, 503, "Service Unavailable");
-		else
+		if (client && !asks_well)
 			evhttp_send_error(request, 400, "Bad Request");
-		return;
-	}
-	client = calloc(1, sizeof(*client));
-	text = evbuffer_new();
-	if (client == NULL || text == NULL)
-	{
+		else
+			evhttp_send_error(request, 503, "Service Unavailable");
 		free(client);
 		if (text)
 			evbuffer_free(text);
-		evhttp_clear_headers(&parameters);
-		evhttp_send_error(request, 503, "Service Unavailable");
 		return;
 	}
-	if (tenant)
-		strcpy(client->tenant, tenant);
-	evhttp_clear_headers(&parameters);
 	client->sse = sse;
 	client->request = request;
-	pthread_mutex_lock(&sse->lock);
-	client->cursor = sse->end;
-	pthread_mutex_unlock(&sse->lock);
+
+	/* In this order: what is applied meanwhile is told, and does not count as known already. */
 	sessauth_status(node, &status);
+	pthread_mutex_lock(&sse->lock);
+	client->cursor = end = sse->end;
+	last_id(sse, &status, known);
+	pthread_mutex_unlock(&sse->lock);
 	resume(sse, client, &status, evhttp_find_header(evhttp_request_get_input_headers(request), "Last-Event-ID"));
 	client->next = sse->clients;
 	sse->clients = client;
@@ -173,8 +165,8 @@ sse_serve(Sse *sse, SessauthNode *node, struct evhttp_request *request)
 	evhttp_connection_set_closecb(connection, on_closed, client);
 	bufferevent_set_timeouts(evhttp_connection_get_bufferevent(connection), NULL, &write_timeout);
 	evhttp_send_reply_start(request, 200, "OK");
-	if (status.generation[0] != '\0' && !client->missed && client->cursor == sse->end)
-		evbuffer_add_printf(text, "id: %s:%lld\n", status.generation, (long long) status.applied);
+	if (known[0] != '\0' && !client->missed && client->cursor == end)
+		evbuffer_add_printf(text, "id: %s\n", known);
 	evbuffer_add_printf(text, "event: connected\ndata: {}\n\n");
 	send_text(client, text);
 	evbuffer_free(text);
@@ -195,13 +187,56 @@ sse_clients(const Sse *sse)
 }
 
 /*
+ * "tenant=" and an id, percent-encoded, or nothing. False for everything else: a filter that was misunderstood must not let all pass. A plus
+ * is a plus, as in the headers of /auth.
+ */
+static bool
+read_tenant(struct evhttp_request *request, char *out, size_t size)
+{
+	static const char name[] = "tenant=";
+	const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
+	char	   *tenant;
+	size_t		len;
+	bool		ok;
+
+	if (query == NULL)
+		return true;
+	if (strncmp(query, name, strlen(name)) != 0 || strpbrk(query, "&;") != NULL)
+		return false;
+	tenant = evhttp_uridecode(query + strlen(name), 0, &len);
+	ok = tenant != NULL && len > 0 && len < size && strlen(tenant) == len;
+	if (ok)
+		memcpy(out, tenant, len + 1);
+	free(tenant);
+	return ok;
+}
+
+/* With the lock held: the last that was put in with a number, or as long as there was none, what the node knew. */
+static void
+last_id(const Sse *sse, const SessauthStatus *status, char out[ID_SIZE])
+{
+	out[0] = '\0';
+	if (status->generation[0] != '\0')
+		snprintf(out, ID_SIZE, "%s:%lld", status->generation, (long long) status->applied);
+	for (uint64_t i = sse->end; i > 0 && i + RING > sse->end; i--)
+	{
+		const SessauthRevocation *revocation = &sse->ring[(i - 1) % RING];
+
+		if (revocation->kind == SESSAUTH_KIND_MISSED || is_unnumbered(revocation))
+			continue;
+		snprintf(out, ID_SIZE, "%s:%lld", revocation->generation, (long long) revocation->n);
+		return;
+	}
+}
+
+/*
  * From the revocation after this id, if it is still known; what was pushed last and was all there is, counts too. What
  * came without a number after that is told again: the client cannot say whether it has heard it.
  */
 static void
 resume(Sse *sse, Client *client, const SessauthStatus *status, const char *id)
 {
-	char		known[64];
+	char		known[ID_SIZE];
 	bool		found = false;
 
 	if (id == NULL || id[0] == '\0')

@@ -225,8 +225,9 @@ subtest 'the stream of revocations' => sub {
 	my $gate   = ready($ledger);
 	my $all    = follow($gate, '/revocations');
 	my $acme   = follow($gate, '/revocations?tenant=acme');
+	my $plus   = follow($gate, '/revocations?tenant=a+%C3%A4');
 	like($all->('connected'), qr/^id: \Q$ledger->{g}\E:0\nevent: connected$/m, 'begins with where it is');
-	$acme->('connected');
+	$_->('connected') for $acme, $plus;
 	my $sid = '11111111-0000-4000-8000-000000000001';
 	$ledger->revoke(session => 'acme', 'alice "a"', $sid);
 	$ledger->revoke(user => 'globex', 'bob', 7);
@@ -240,20 +241,23 @@ subtest 'the stream of revocations' => sub {
 	like($events[2], qr/"kind":"key"/, 'a key');
 	like($acme->('revoked'), qr/"kind":"session"/, 'who asks for a tenant gets its own');
 	like($acme->('revoked'), qr/"kind":"key"/, 'and keys, and nobody else\'s');
+	$plus->('revoked');
 
 	my $resumed = follow($gate, '/revocations', "$ledger->{g}:1");
 	like($resumed->('revoked'), qr/:2\n/, 'who comes back gets what came after');
 	like($resumed->('revoked'), qr/:3\n/, 'all of it');
 	my $current = follow($gate, '/revocations', "$ledger->{g}:3");
 	$ledger->revoke(user => 'acme', 'carol', 2);
+	$ledger->revoke(user => "a+\xc3\xa4", 'dave', 2);
+	like($plus->('revoked'), qr/dave/, 'a plus in its name is a plus');
 	unlike(my $next = $current->('revoked'), qr/missed/, 'who has missed nothing is told nothing');
 	like($next, qr/carol/, 'but what comes next');
 	my $lost = follow($gate, '/revocations', 'bbbbbbbb-0000-4000-8000-000000000001:7');
 	ok($lost->('missed'), 'who comes back with an id that is not known is told that something may be missing');
-	is(admin($gate, '/revocations?tenant=')->{status}, 400, 'an empty tenant is a mistake');
-	is(metric($gate, 'sessauth_gate_event_streams'), 5, 'five are reading');
+	is(admin($gate, "/revocations?$_")->{status}, 400, "?$_ is a mistake, and no filter that lets all pass") for 'tenant=', 'tenant', 'Tenant=acme', 'tenant=acme&x', 'tenant=acme&tenant=globex', 'tenant=%00';
+	is(metric($gate, 'sessauth_gate_event_streams'), 6, 'six are reading');
 	is($gate->stop, 0, 'it ends cleanly with them');
-	like($all->('revoked'), qr/carol/, 'what was on its way arrives');
+	like($all->('revoked'), qr/$_/, 'what was on its way arrives') for qw(carol dave);
 	is($all->(undef), undef, 'and then they are let go');
 };
 
