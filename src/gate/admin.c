@@ -13,6 +13,7 @@ struct Admin
 {
 	Listener   *listener;
 	Connections *connections;
+	atomic_size_t total;		/* of connections */
 	struct evhttp *http;
 	Acceptor   *acceptor;
 };
@@ -33,7 +34,7 @@ admin_open(Gate *gate, struct event_base *base)
 	if (admin->listener)
 	{
 		admin->http = evhttp_new(base);
-		admin->connections = connections_new(base, options->idle_timeout_s);
+		admin->connections = connections_new(base, options->idle_timeout_s, &admin->total);
 	}
 	if (admin->http && admin->connections)
 	{

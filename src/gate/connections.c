@@ -35,6 +35,7 @@ struct Connections
 	Connection *first;
 	int64_t		patience;		/* us */
 	atomic_size_t count;
+	atomic_size_t *total;
 };
 
 static void on_input(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *arg);
@@ -46,7 +47,7 @@ static void forget(Connections *connections, Connection **link);
 static void hang_up(Connection *connection);
 
 Connections *
-connections_new(struct event_base *base, int idle_s)
+connections_new(struct event_base *base, int idle_s, atomic_size_t *total)
 {
 	Connections *connections = calloc(1, sizeof(*connections));
 	struct timeval tv = {0, SWEEP_MS * 1000};
@@ -54,6 +55,7 @@ connections_new(struct event_base *base, int idle_s)
 	if (connections == NULL)
 		return NULL;
 	connections->base = base;
+	connections->total = total;
 	connections->patience = (int64_t) idle_s * 1000000;
 	connections->sweep = event_new(base, -1, EV_PERSIST, on_sweep, connections);
 	if (connections->sweep == NULL || event_add(connections->sweep, &tv) != 0)
@@ -96,6 +98,7 @@ connections_add(Connections *connections)
 	connection->next = connections->first;
 	connections->first = connection;
 	atomic_fetch_add(&connections->count, 1);
+	atomic_fetch_add(connections->total, 1);
 	return bev;
 }
 
@@ -103,6 +106,12 @@ size_t
 connections_count(const Connections *connections)
 {
 	return atomic_load(&connections->count);
+}
+
+size_t
+connections_total(const Connections *connections)
+{
+	return atomic_load(connections->total);
 }
 
 size_t
@@ -200,6 +209,7 @@ forget(Connections *connections, Connection **link)
 	bufferevent_decref(connection->bev);
 	free(connection);
 	atomic_fetch_sub(&connections->count, 1);
+	atomic_fetch_sub(connections->total, 1);
 }
 
 /* evhttp finds the end of the stream, and closes. */

@@ -12,8 +12,11 @@
 
 typedef struct Connections Connections;
 
-/* idle_s: how long a connection may be silent between requests, and how long a request may take to arrive. NULL: no memory. */
-extern Connections *connections_new(struct event_base *base, int idle_s);
+/*
+ * idle_s: how long a connection may be silent between requests, and how long a request may take to arrive. total counts those of all
+ * loops that share it. NULL: no memory.
+ */
+extern Connections *connections_new(struct event_base *base, int idle_s, atomic_size_t *total);
 extern void connections_free(Connections *connections);
 
 /* A bufferevent for evhttp to use for a new connection. NULL: no memory. */
@@ -21,6 +24,9 @@ extern struct bufferevent *connections_add(Connections *connections);
 
 /* How many are open, at most a second ago. From any thread. */
 extern size_t connections_count(const Connections *connections);
+
+/* The same of all loops that share the total. */
+extern size_t connections_total(const Connections *connections);
 
 /* Closes those on which no request is under way. Returns how many are left. */
 extern size_t connections_close_idle(Connections *connections);

@@ -70,6 +70,7 @@ struct Gate
 	atomic_int	worker_count;
 	atomic_int	running;		/* workers */
 	atomic_bool stopping;
+	atomic_size_t connections;	/* of all workers */
 	struct Sse *sse;			/* NULL without an administrator's listener */
 };
 

@@ -4,8 +4,8 @@
  *
  * Clients must not be able to take the last descriptor: the library needs some to
  * reach Redis and PostgreSQL again, and without them the lease would run out. A new descriptor is always the lowest free one, so when
- * that number comes near the limit, so many are in use. Then the gate stops accepting for a moment, and the kernel keeps
- * the newcomers in the backlog.
+ * that number comes near the process's limit, so many are in use. Then, and when there are as many clients as there may be, the gate
+ * stops accepting for a moment, and the kernel keeps the newcomers in the backlog.
  */
 #include "gate/listener.h"
 
@@ -27,13 +27,15 @@
 #include <unistd.h>
 
 #define BACKLOG			1024
-#define RESERVED		32		/* descriptors for Redis, PostgreSQL, files and the loops */
+#define OURS			512		/* descriptors for the loops, and all that is open at most times */
+#define RESERVED		32		/* those for Redis, PostgreSQL and files that may be needed at any time */
 #define LOOK_MS			100		/* for room, and after an error */
 #define SILENCE_MS		30000	/* after which a client that acknowledges nothing is gone; accepted sockets inherit it */
 
 struct Listener
 {
 	int			fd;
+	size_t		clients_max;
 	int			highest;		/* descriptor that a client may get */
 	char		path[108];		/* of a unix socket */
 	dev_t		device;			/* which is ours only while it is this one */
@@ -59,7 +61,7 @@ static int descriptor_limit(int wanted);
 static struct bufferevent *on_accept(struct event_base *base, void *arg);
 static void on_accept_error(struct evconnlistener *socket, void *arg);
 static void on_turn(evutil_socket_t fd, short what, void *arg);
-static bool crowded(const Listener *listener);
+static bool crowded(const Acceptor *acceptor);
 
 bool
 listen_address_parse(const char *text, size_t len, ListenAddress *out)
@@ -106,7 +108,8 @@ listener_open(const ListenAddress *address, const char *what, int max_connection
 	if (listener == NULL)
 		return NULL;
 	listener->fd = -1;
-	listener->highest = descriptor_limit(max_connections + RESERVED) - RESERVED;
+	listener->clients_max = (size_t) max_connections;
+	listener->highest = descriptor_limit(max_connections + OURS + RESERVED) - RESERVED;
 	listens = address->host[0] != '\0' ? listen_tcp(listener, address, what) : listen_unix(listener, address, what);
 	if (!listens)
 	{
@@ -316,16 +319,21 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 
 	(void) fd;
 	(void) what;
-	if (crowded(acceptor->listeners[0]))
+	if (crowded(acceptor))
 		return;
 	for (int i = 0; i < acceptor->count; i++)
 		evconnlistener_enable(acceptor->sockets[i]);
 }
 
 static bool
-crowded(const Listener *listener)
+crowded(const Acceptor *acceptor)
 {
-	int			fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
+	const Listener *listener = acceptor->listeners[0];
+	int			fd;
+
+	if (connections_total(acceptor->connections) >= listener->clients_max)
+		return true;
+	fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
 
 	if (fd < 0)
 		return true;

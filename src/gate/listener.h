@@ -31,7 +31,7 @@ extern bool listen_address_parse(const char *text, size_t len, ListenAddress *ou
 
 /*
  * Listens, and says where on stderr, as "what" (empty, or a word and a space). A socket that nobody listens on any more is replaced. At most
- * max_connections at a time, in the whole process. NULL, and why on stderr, when it cannot.
+ * max_connections clients at a time in all loops that share a total, and at most one more for each loop. NULL, and why on stderr, when it cannot.
  */
 extern Listener *listener_open(const ListenAddress *address, const char *what, int max_connections);
 extern void listener_stop(Listener *listener);	/* clients are refused from now on, while acceptors may still be there */

@@ -93,7 +93,7 @@ prepare(Worker *worker)
 	if (worker->base == NULL)
 		return false;
 	worker->http = evhttp_new(worker->base);
-	worker->connections = connections_new(worker->base, options->idle_timeout_s);
+	worker->connections = connections_new(worker->base, options->idle_timeout_s, &worker->gate->connections);
 	worker->wake = event_new(worker->base, worker->pipe[0], EV_READ | EV_PERSIST, on_wake, worker);
 	worker->drain = event_new(worker->base, -1, EV_PERSIST, on_drain, worker);
 	if (!worker->http || !worker->connections || !worker->wake || !worker->drain || event_add(worker->wake, NULL) != 0)
@@ -151,7 +151,7 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 		for (ssize_t i = 0; i < n; i++)
 			only_answers = only_answers && bytes[i] == 'a';
 	asked_reply(worker);
-	if (only_answers)
+	if (only_answers && !atomic_load(&worker->gate->stopping))
 		return;
 	unpark_all(worker, true);
 	if (!atomic_load(&worker->gate->stopping) || worker->draining)

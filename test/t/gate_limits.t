@@ -43,6 +43,26 @@ subtest 'a crowd of clients does not take the descriptors that the lease needs' 
 	is($gate->stop, 0, 'it ends cleanly');
 };
 
+subtest 'clients beyond the limit wait, and the others do not notice' => sub {
+	my $ledger = Sessauth::Publisher->new(redis => $redis, prefix => 'few:');
+	my $gate   = $ledger->start_gate(arguments => [ '--max-connections', 4, '--threads', 2 ]);
+	my ($port) = $gate->url =~ /:(\d+)$/;
+	poll_until('the gate to be ready', sub { $ledger->work; $gate->is_ready });
+	for my $round (1 .. 3)
+	{
+		my @crowd  = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) or die $! } 1 .. 20;
+		my $select = IO::Select->new(@crowd);
+		syswrite($_, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") for @crowd;
+		# One place may still be that of the last newcomer.
+		poll_until('the first of them to be answered', sub { my @answered = $select->can_read(0); @answered >= 3 });
+		my @answered = $select->can_read(1);
+		cmp_ok(scalar @answered, '<=', 4 + 1, "about as many are served as may be, the $round. time");
+		close $_ for @crowd;
+		poll_until('newcomers to be served', sub { $ledger->work; $gate->auth($ledger->token) == 200 });
+	}
+	is($gate->stop, 0, 'it ends cleanly');
+};
+
 subtest 'the Redis password is in no log, even when the server repeats it' => sub {
 	my $ledger = Sessauth::Publisher->new(redis => $redis, prefix => 'password:');
 	my $dir    = private_dir();
