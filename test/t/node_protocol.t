@@ -75,6 +75,20 @@ subtest 'every kind of revocation is obeyed, and touches nobody else' => sub {
 
 # ---- holes ----
 
+subtest 'a key that was revoked stays so, whatever a thief signs with it' => sub {
+	my $ledger = ledger();
+	my $gate   = ready($ledger);
+	my $stolen = $ledger->token(key => 'second', exp => $ledger->now_s + 1_000_000);
+	becomes($ledger, 'before, it is as good as any', sub { $gate->auth($stolen) == 200 });
+	$ledger->revoke(key => $ledger->kid('second'));
+	becomes($ledger, 'it stops', sub { $gate->auth($stolen) == 401 });
+	$ledger->advance(100_000);
+	$ledger->revoke(user => 'acme', "user$_", 2) for 1 .. 300;
+	becomes($ledger, 'when all else of then is forgotten', sub { $gate->auth($ledger->token(user => 'user300')) == 401 });
+	becomes($ledger, 'the node is sure', sub { $gate->auth($ledger->token(user => 'bob')) == 200 });
+	is($gate->auth($stolen), 401, 'and the key is still dead');
+};
+
 subtest 'a node never joins across a hole' => sub {
 	my $ledger = ledger();
 	my $lost   = $ledger->number(user => 'acme', 'alice', 2);

@@ -115,11 +115,13 @@ sub ended
 
 sub kill9 { my ($self) = @_; return $self->stop('KILL'); }
 
+# Returns when no thread of it runs any more.
 sub pause
 {
 	my ($self) = @_;
 	kill 'STOP', $self->{pid};
 	$self->{paused} = 1;
+	poll_until("$self->{name} to stand still", sub { !grep { slurp_file($_) !~ /^\d+ \(.*\) T/s } glob "/proc/$self->{pid}/task/*/stat" });
 	return;
 }
 
