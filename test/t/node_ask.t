@@ -131,6 +131,12 @@ subtest 'more revocations than a node may remember' => sub {
 	is($small->auth($token{alice}), 200, 'the others are let in');
 	like($small->get('/readyz')->{content}, qr/memory for revocations is full/, 'it is not ready, and says why');
 
+	# Reading the stream again would bring the same, every other second.
+	my $beat = sub { my ($last) = @{ $redis->command('XREVRANGE', 'sessauth:revocations', '+', '-', 'COUNT', 1) }; return { @{ $last->[1] } }->{b} // 0 };
+	my ($read, $first) = (metric($small, 'sessauth_node_resyncs_total'), $beat->());
+	poll_until('some beats', sub { $beat->() > $first + 20 });
+	is(metric($small, 'sessauth_node_resyncs_total'), $read, 'it does not read the stream again for what cannot fit');
+
 	my $by_redis = sub { metric($small, 'sessauth_gate_requests_total{decision="revoked",source="redis"}') };
 	poll_until('Redis to know', sub { die 'accepted' if $small->auth($token{dave}) != 401; $by_redis->() > 0 });
 	pass('Redis refuses, because its keys are authentic');

@@ -24,6 +24,7 @@ BEGIN
 
 use FindBin;
 use lib $FindBin::Bin;
+use HTTP::Tiny;
 use IO::Socket::INET;
 use PostgreSQL::Test::Utils ();
 use Sessauth;
@@ -108,6 +109,19 @@ poll_until('the mirror to be found', sub {
 	return mirror_row($dba, 'far')->{state} eq 'streaming';
 });
 pass('when it answers, the mirror is found');
+
+# A node whose PostgreSQL nobody finds: the look-up takes a minute, a question about a token only as long as it may.
+my $token = login($dba, 'bob')->{access_token};
+my @keys  = Sessauth::Gate::pinned_keys($dba);
+PostgreSQL::Test::Utils::append_to_file("$dir/resolv.conf", "options timeout:60 attempts:1\n");
+my $gate = Sessauth::Gate->start_gate(redis => 'redis://localhost:' . $redis->port . '/0?prefix=nobody:', pg => 'host=postgres.test dbname=postgres', arguments => \@keys);
+for my $which ('first', 'next')
+{
+	my $answer = HTTP::Tiny->new(timeout => 20)->get($gate->url . '/auth', { headers => { Authorization => "Bearer $token" } });
+	is($answer->{status}, 503, "the $which request is told that nobody can tell");
+	like($answer->{content}, qr/^cannot tell: /, 'by the gate');
+}
+$gate->kill9;
 
 $dba->do(q{SELECT sessauth.add_mirror('gone', 'redis://gone.test:1/0')});
 question() for 1 .. 2;
