@@ -39,7 +39,7 @@ BEGIN
 	EXECUTE query;
 	EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ' || query INTO plan;
 	pages := (plan -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (plan -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;
-	hits := (plan -> 0 -> 'Plan' ->> 'Actual Rows')::bigint;
+	hits := (plan -> 0 -> 'Plan' ->> 'Actual Rows')::numeric;
 END
 $$;
 CREATE TEMP TABLE question (name text, query text, rows bigint);

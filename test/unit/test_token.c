@@ -124,7 +124,7 @@ test_round_trip(const SaKey *key, const char *kid)
 	char	   *text;
 	char	   *second;
 
-	d.claims = " {\"role\" : \"admin\",\"big\":9223372036854775807, \"n\":[1, 2.50,{\"iss\":\"}\\\"]\"}],\"t\":0.1,\"e\":1E+2, \"\\u006bey\":null,\"empty\":{} ,\"z\":true }\n";
+	d.claims = " {\"role\" : \"admin\",\"big\":9223372036854775807, \"n\":[1, 2.50,{\"iss\":\"}\\\"]\"}],\"t\":0.5,\"e\":1E+2, \"\\u006bey\":null,\"empty\":{} ,\"z\":true }\n";
 	d.epoch = INT64_MAX;
 	text = sa_token_mint(key, kid, &d);
 	if (!ok(text != NULL, "%s: a token is minted", kid))
@@ -132,7 +132,7 @@ test_round_trip(const SaKey *key, const char *kid)
 	is_text(read_with(text, strlen(text), &rules, &token), "ok", "%s: and read", kid);
 	ok(strcmp(token.tid, "a:b}{") == 0 && strcmp(token.uid, "%") == 0 && strcmp(token.sid, SID) == 0 && strcmp(token.kid, kid) == 0 &&
 	   token.epoch == INT64_MAX && token.tepoch == 6 && token.iat == NOW && token.exp == NOW + 300, "%s: it says what was signed", kid);
-	is_text(token.claims, "{\"role\":\"admin\",\"big\":9223372036854775807,\"n\":[1,2.5,{\"iss\":\"}\\\"]\"}],\"t\":0.10000000000000001,\"e\":100.0,\"key\":null,\"empty\":{},\"z\":true}",
+	is_text(token.claims, "{\"role\":\"admin\",\"big\":9223372036854775807,\"n\":[1,2.5,{\"iss\":\"}\\\"]\"}],\"t\":0.5,\"e\":100.0,\"key\":null,\"empty\":{},\"z\":true}",
 			"%s: own claims come back in their order", kid);
 	sa_token_free(&token);
 	sa_token_free(&token);
@@ -551,16 +551,16 @@ test_growing_claims(void)
 	SaTokenDraft d = draft();
 	char	   *token;
 
-	/* 20 bytes each, when they are written with 17 digits. */
-	for (int i = 0; i < (SA_CLAIMS_MAX - 9) / 20; i++)
-		n += (size_t) sprintf(text + n, ",0.1");
+	/* 6 bytes each, when they are written as 100.0. */
+	for (int i = 0; i < (SA_CLAIMS_MAX - 9) / 6; i++)
+		n += (size_t) sprintf(text + n, ",1E2");
 	strcpy(text + n, "]}");
 	d.claims = text;
 	token = sa_token_mint(ec, "ec", &d);
 	ok(strcmp(check(text), "none") == 0 && token != NULL && strcmp(outcome_of(token, strlen(token)), "ok") == 0,
 	   "reals that fill 4096 bytes in the token fit");
 	free(token);
-	strcpy(text + n, ",0.1]}");
+	strcpy(text + n, ",1E2]}");
 	is_text(check(text), "claims are too long", "one more does not");
 }
 
