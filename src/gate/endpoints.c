@@ -124,7 +124,10 @@ explain(Gate *gate, struct evhttp_request *request, SessauthWhy why)
 		case SESSAUTH_WHY_LEASE:
 		case SESSAUTH_WHY_UNANSWERED:
 			sessauth_status(gate->node, &status);
-			snprintf(text, sizeof(text), "%s%s", status.reason, why == SESSAUTH_WHY_UNANSWERED ? "; nobody else could tell either" : "");
+
+			/* The reason's reason names servers: it is for the log and for /readyz, not for whoever a proxy shows this to. */
+			snprintf(text, sizeof(text), "%.*s%s", (int) strcspn(status.reason, ":"), status.reason,
+					 why == SESSAUTH_WHY_UNANSWERED ? "; nobody else could tell either" : "");
 			cannot_tell(gate, request, text);
 			break;
 		case SESSAUTH_WHY_INTERNAL:

@@ -74,7 +74,7 @@ apply_grant(SessauthNode *node, const LeaseGrant *grant, int64_t t0, int64_t rec
 	begin(node);
 	horizon = node->lease.horizon;
 	ledger_clock_answered(&node->ledger_clock, grant->at, t0, received);
-	extended = lease_granted(&node->lease, grant, t0);
+	extended = lease_granted(&node->lease, grant, t0, received);
 	end(node, horizon, NULL, NULL, 0);
 	return extended;
 }
@@ -148,6 +148,7 @@ static void
 end(SessauthNode *node, int64_t horizon, const SaEntry *entries, const bool *news, int count)
 {
 	int64_t		moved = node->lease.horizon;
+	int64_t		keys_from = node->lease.keys_from;
 	bool		told = false;
 
 	many_readers_end_write(&node->known_lock);
@@ -158,7 +159,11 @@ end(SessauthNode *node, int64_t horizon, const SaEntry *entries, const bool *new
 		told = told || news[i];
 	}
 	if (moved != horizon)
+	{
+		if (keys_from > atomic_load(&node->keys_begun))
+			keys_request(node);
 		news_missed(node, horizon, moved);
+	}
 	if (told)
 		watches_tell(&node->watches);
 	pthread_mutex_unlock(&node->apply_lock);

@@ -168,6 +168,7 @@ judge(SessauthNode *node, const Claims *claims)
 	bool		revoked;
 	int64_t		end;
 	int64_t		horizon;
+	int64_t		keys_from;
 	LedgerClock ledger;
 	int64_t		now;
 
@@ -178,6 +179,7 @@ judge(SessauthNode *node, const Claims *claims)
 		memory_epoch(&node->memory, &claims->key) != 0;
 	end = node->lease.end;
 	horizon = node->lease.horizon;
+	keys_from = node->lease.keys_from;
 	ledger = node->ledger_clock;
 	many_readers_end_read(&node->known_lock);
 
@@ -191,7 +193,7 @@ judge(SessauthNode *node, const Claims *claims)
 		return SESSAUTH_EXPIRED;
 
 	/* Unlike what is over, what has not begun may have begun by a clock that was set forward since the last answer. */
-	if (!ledger.has_lower || now >= end)
+	if (!ledger.has_lower || now >= end || atomic_load(&node->keys_begun) < keys_from)
 		return SESSAUTH_CANNOT_TELL;
 
 	/* Whole seconds: a token of this very second is not from the future. */

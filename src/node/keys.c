@@ -223,6 +223,7 @@ refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size
 	fresh->serial = (old ? old->serial : 0) + (changed ? 1 : 0);
 	node->keys = fresh;
 	atomic_store(&node->keys_serial, fresh->serial);
+	atomic_store(&node->keys_begun, begun);
 	if (has_link)
 		memcpy(node->link_key, link_key, SA_KEY_LEN);
 	pthread_mutex_unlock(&node->keys_lock);

@@ -24,7 +24,9 @@
 
 #include "node/lease.h"
 
-static bool prove(Lease *lease, const LeaseGrant *proof, int64_t t0);
+#define ACCESS_TTL_MIN_US	1000000 /* of sessauth.access_ttl: a revocation is told for at least as long */
+
+static bool prove(Lease *lease, const LeaseGrant *proof, int64_t t0, int64_t received);
 static LeaseGrant proof_of(const SaAnswer *answer);
 static int64_t first_needed(const Lease *lease, const LeaseGrant *proof);
 
@@ -66,16 +68,16 @@ lease_extend(Lease *lease)
 {
 	LeaseGrant	proof = proof_of(&lease->answer);
 
-	if (lease->state != LEASE_NONCE_ANSWERED || !prove(lease, &proof, lease->t0))
+	if (lease->state != LEASE_NONCE_ANSWERED || !prove(lease, &proof, lease->t0, lease->answered))
 		return false;
 	lease->state = LEASE_NONCE_NONE;
 	return true;
 }
 
 bool
-lease_granted(Lease *lease, const LeaseGrant *grant, int64_t t0)
+lease_granted(Lease *lease, const LeaseGrant *grant, int64_t t0, int64_t received)
 {
-	return prove(lease, grant, t0);
+	return prove(lease, grant, t0, received);
 }
 
 bool
@@ -105,7 +107,7 @@ lease_drop(Lease *lease)
 }
 
 static bool
-prove(Lease *lease, const LeaseGrant *proof, int64_t t0)
+prove(Lease *lease, const LeaseGrant *proof, int64_t t0, int64_t received)
 {
 	int64_t		end = t0 + lease->max_staleness;
 	bool		same = strcmp(lease->g, proof->g) == 0;
@@ -117,6 +119,10 @@ prove(Lease *lease, const LeaseGrant *proof, int64_t t0)
 		/* The node relied on "low": what it never saw below it had expired by then. */
 		if (proof->at <= INT64_MAX / 1000 && proof->at * 1000 > lease->horizon)
 			lease->horizon = proof->at * 1000;
+
+		/* With a lease it knew all until a moment ago. Without one, keys of before the oldest entry that is still told are too old. */
+		if (lease->end <= received)
+			lease->keys_from = received - ACCESS_TTL_MIN_US;
 	}
 	if (!same)
 		memcpy(lease->g, proof->g, sizeof(lease->g));

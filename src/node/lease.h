@@ -51,6 +51,12 @@ typedef struct Lease
 	 */
 	int64_t		horizon;
 
+	/*
+	 * Among what is missing may be the end of a signing key, and a key that is known is believed. So only keys that were asked
+	 * for after this (own time) have a say.
+	 */
+	int64_t		keys_from;
+
 	Coverage	cover;
 } Lease;
 
@@ -72,7 +78,7 @@ extern bool lease_extend(Lease *lease);
  * The answer to a call that was begun at t0, and that told everything the node lacked by it. Extends the lease, and is true, when all
  * of low to n is applied. The nonce, if there is one, is not touched.
  */
-extern bool lease_granted(Lease *lease, const LeaseGrant *grant, int64_t t0);
+extern bool lease_granted(Lease *lease, const LeaseGrant *grant, int64_t t0, int64_t received);
 
 /* True when there is an answer that waits for numbers; then *lo and *hi are the first and the last of the range they are in. */
 extern bool lease_waits(const Lease *lease, int64_t *lo, int64_t *hi);

@@ -146,6 +146,7 @@ sessauth_status(SessauthNode *node, SessauthStatus *out)
 	int64_t		now;
 	int64_t		left;
 	bool		has_keys;
+	bool		old_keys;
 	char		keys_error[sizeof(node->keys_error)];
 	SeenCount	seen;
 
@@ -175,9 +176,12 @@ sessauth_status(SessauthNode *node, SessauthStatus *out)
 	out->connects = node->connects;
 	out->pg_connects = node->pg_connects;
 	out->staleness_ms = node->lease.end == 0 ? -1 : (now - node->lease.end + node->max_staleness) / 1000;
-	out->ready = has_keys && left > 0;
+	old_keys = has_keys && atomic_load(&node->keys_begun) < node->lease.keys_from;
+	out->ready = has_keys && left > 0 && !old_keys;
 	if (!has_keys)
 		snprintf(out->reason, sizeof(out->reason), "no keys yet%s%s", keys_error[0] ? ": " : "", keys_error);
+	else if (old_keys)
+		snprintf(out->reason, sizeof(out->reason), "the keys are older than revocations that were missed%s%s", keys_error[0] ? ": " : "", keys_error);
 	else if (left <= 0)
 		node_lease_problem(node, now, out->reason, sizeof(out->reason));
 	many_readers_end_read(&node->known_lock);

@@ -110,6 +110,7 @@ struct SessauthNode
 	Watches		watches;
 
 	atomic_uint_fast64_t keys_serial;	/* of the keys in use */
+	atomic_int_fast64_t keys_begun; /* when they were asked for */
 
 	/* keys: guarded by keys_lock */
 	pthread_mutex_t keys_lock;

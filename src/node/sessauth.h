@@ -130,7 +130,7 @@ typedef struct SessauthOptions
 	const char *redis_url;
 	const char *redis_password_file;	/* read again at every connect */
 	const char *pg_conninfo;	/* of a role with access "node": gives keys and leases; Redis is not needed then */
-	const char *jwks_file;		/* pinned keys instead of PostgreSQL's */
+	const char *jwks_file;		/* pinned keys instead of PostgreSQL's; read again now and then. A revoked key must leave it: a node that starts later hears of that no more */
 	const char *link_key_file;	/* link key instead of PostgreSQL's */
 	int64_t		max_staleness_ms;	/* 100 to 3600000 */
 	const char *issuer;

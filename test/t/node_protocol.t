@@ -89,6 +89,23 @@ subtest 'a key that was revoked stays so, whatever a thief signs with it' => sub
 	is($gate->auth($stolen), 401, 'and the key is still dead');
 };
 
+subtest 'a node that was away does not go by keys of before' => sub {
+	my $ledger = ledger();
+	my $gate   = ready($ledger);
+	my $stolen = $ledger->token(key => 'second');
+	becomes($ledger, 'a key is as good as any', sub { $gate->auth($stolen) == 200 });
+	becomes($ledger, 'the lease runs out', sub { $gate->auth($stolen) == 503 }, work => 0);
+
+	# Its revocation came and went.
+	$ledger->write_jwks('main');
+	$redis->command('DEL', $ledger->{revocations_key});
+	$ledger->change_generation;
+	my %said;
+	becomes($ledger, 'the node is sure again', sub { $said{ $gate->auth($stolen) }++; $gate->auth($ledger->token(user => 'bob')) == 200 });
+	ok(!$said{200}, 'and has not let in anybody by the key that was gone');
+	is($gate->auth($stolen), 401, 'nor does it now');
+};
+
 subtest 'a node never joins across a hole' => sub {
 	my $ledger = ledger();
 	my $lost   = $ledger->number(user => 'acme', 'alice', 2);
@@ -263,7 +280,8 @@ subtest 'without answers the lease runs out, and stays so until there is one' =>
 	becomes($ledger, 'when nothing is answered it cannot tell', sub { $gate->auth($token) == 503 }, work => 0);
 	my $response = $gate->get('/auth', $token);
 	ok($response->{headers}{'retry-after'}, 'it says when to try again');
-	like($response->{content}, qr/lease is over: the worker has not answered/, 'and why');
+	is($response->{content}, "cannot tell: the lease is over\n", 'and no more');
+	like($gate->get('/readyz')->{content}, qr/lease is over: the worker has not answered/, 'the administrator is told why');
 	never_served($ledger, $gate, $token, 'beats alone change nothing', sub { $ledger->beat });
 	is($gate->auth('nonsense'), 401, 'what is certain is still said');
 	becomes($ledger, 'an answer does', sub { $gate->auth($token) == 200 });

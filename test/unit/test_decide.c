@@ -151,6 +151,13 @@ test_lease(void)
 	is_text(decide_at(8, LEDGER_S, LEDGER_S + 5), "expired", "what has expired needs no lease either");
 
 	fresh_node(0);
+	atomic_store(&node.keys_begun, BOOT_US - 1);
+	node.lease.keys_from = BOOT_US - 1;
+	is_text(decide(LEDGER_S + 300), "active", "keys that are new enough");
+	node.lease.keys_from = BOOT_US;
+	is_text(decide(LEDGER_S + 300), "no lease", "keys that may have ended unheard of are not believed");
+
+	fresh_node(0);
 	node.lease.end = 0;
 	is_text(decide(LEDGER_S + 300), "no lease", "before the first answer nothing is active");
 	memset(&node.ledger_clock, 0, sizeof(node.ledger_clock));

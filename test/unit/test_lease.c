@@ -199,13 +199,29 @@ test_generations(void)
 	   "an empty generation is complete at once");
 }
 
+static void
+test_keys(void)
+{
+	lease_init(&lease, STALE);
+	lease_ask(&lease, nonce1, 5000000);
+	ok(answered(nonce1, G1, 7, 6, AT, 5200000) && lease_extend(&lease) && lease.keys_from == 5200000 - 1000000,
+	   "who joins believes no keys that are older than what is told");
+	lease_ask(&lease, nonce2, lease.end - 10);
+	ok(answered(nonce2, G1, 12, 11, AT + 9, lease.end - 5) && lease_extend(&lease) && lease.keys_from == 4200000,
+	   "who knew all until now believes those that he has");
+	lease_ask(&lease, nonce1, lease.end);
+	ok(answered(nonce1, G1, 12, 11, AT + 9, lease.end + 7) && lease_extend(&lease) && lease.keys_from == 4200000, "also when his lease was over and he missed nothing");
+	lease_ask(&lease, nonce2, lease.end);
+	ok(answered(nonce2, G1, 13, 12, AT + 20, lease.end + 2000000) && lease_extend(&lease) && lease.keys_from > 4200000, "but not when he may have missed the end of one");
+}
+
 static bool
 granted(const char *g, int64_t low, int64_t n, int64_t at, int64_t t0)
 {
 	LeaseGrant	grant = {.low = low, .n = n, .at = at};
 
 	strcpy(grant.g, g);
-	return lease_granted(&lease, &grant, t0);
+	return lease_granted(&lease, &grant, t0, t0 + 50);
 }
 
 static void
@@ -277,6 +293,7 @@ main(void)
 	test_holes();
 	test_generations();
 	test_grants();
+	test_keys();
 	test_clock();
 	return tap_done();
 }
