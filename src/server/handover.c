@@ -2,9 +2,9 @@
  * handover.c
  *		What an abort would erase, handed to the worker. See handover.h.
  *
- * The callbacks run while a transaction aborts: they may neither throw nor
- * wait, so notes are allocated beforehand, and one that finds no room in shared memory stays here and is
- * tried again at the end of every later transaction and when the process exits.
+ * The callbacks run while a transaction aborts: they may not throw, so notes are allocated beforehand. One that finds no
+ * room in shared memory waits a little for the worker to make some. When that was in vain, nobody gets a lease until its token has expired, from
+ * then on; it stays here, and is tried again at the end of every later transaction and when the process exits.
  */
 #include "postgres.h"
 
@@ -15,9 +15,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "server/clock.h"
 #include "server/handover.h"
 #include "server/shmem.h"
 #include "server/wake.h"
+
+#define PATIENCE_TRIES	100		/* of 10 ms */
 
 typedef struct Note
 {
@@ -32,8 +35,10 @@ static dlist_head leaving = DLIST_STATIC_INIT(leaving); /* aborted, not yet in s
 static void at_transaction_end(XactEvent event, void *arg);
 static void at_subtransaction_end(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *arg);
 static void at_exit(int code, Datum arg);
-static void tell_loss(void);
 static void hand_over(void);
+static void fill_places(void);
+static bool is_free(const Handover *place);
+static void enter_loss(void);
 
 void
 handover_note(HandoverKind kind, const pg_uuid_t *session_id, const char *tenant, const char *user, TimestampTz until)
@@ -103,24 +108,69 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId sub, SubTransactionId
 	hand_over();
 }
 
-/* A client that disconnects in the middle of a transaction aborts it before this runs. The worker makes room within its next round. */
+/*
+ * A client that disconnects in the middle of a transaction, or is terminated: this comes before the abort that the process would do by
+ * itself, and after it nobody would look here again.
+ */
 static void
 at_exit(int code, Datum arg)
 {
-	for (int i = 0; i < 500 && !dlist_is_empty(&leaving); i++)
-	{
-		hand_over();
-		if (!dlist_is_empty(&leaving))
-			pg_usleep(10000);
-	}
-	if (!dlist_is_empty(&leaving) && shared != NULL)
-		tell_loss();
+	AbortOutOfAnyTransaction();
+	hand_over();
 }
 
-/* Rather no lease for anybody, for the lifetime of a token, than one that passes over what was lost. */
+/* The worker makes room within its next round. */
 static void
-tell_loss(void)
+hand_over(void)
 {
+	if (shared == NULL)
+		return;
+	for (int i = 0; i < PATIENCE_TRIES && !dlist_is_empty(&leaving); i++)
+	{
+		if (i > 0)
+			pg_usleep(10000);
+		fill_places();
+		wake_worker_now();
+	}
+	if (!dlist_is_empty(&leaving))
+		enter_loss();
+}
+
+static void
+fill_places(void)
+{
+	dlist_mutable_iter iter;
+	int			place = 0;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	dlist_foreach_modify(iter, &leaving)
+	{
+		Note	   *note = dlist_container(Note, node, iter.cur);
+
+		while (place < HANDOVER_MAX && !is_free(&shared->handover[place]))
+			place++;
+		if (place == HANDOVER_MAX)
+			break;
+		shared->handover[place] = note->entry;
+		dlist_delete(&note->node);
+		pfree(note);
+	}
+	LWLockRelease(shared->lock);
+}
+
+/* A database that was dropped has no worker any more to make room; but what has expired harms nobody. */
+static bool
+is_free(const Handover *place)
+{
+	return place->kind == HANDOVER_FREE || (place->kind == HANDOVER_MINTED && place->until < ledger_now());
+}
+
+/* Rather no lease for anybody, for the lifetime of a token, than one that passes over what was lost. Said once for each time that it lengthens. */
+static void
+enter_loss(void)
+{
+	static TimestampTz told = 0;
+	TimestampTz now = ledger_now();
 	HandoverLoss *loss = NULL;
 	TimestampTz until = 0;
 	dlist_iter	iter;
@@ -133,7 +183,7 @@ tell_loss(void)
 	}
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < HANDOVER_LOSSES && loss == NULL; i++)
-		if (shared->losses[i].database == MyDatabaseId || shared->losses[i].until == 0)
+		if (shared->losses[i].database == MyDatabaseId || shared->losses[i].until < now)
 			loss = &shared->losses[i];
 	if (loss != NULL)
 		loss->database = MyDatabaseId;
@@ -144,6 +194,9 @@ tell_loss(void)
 	}
 	loss->until = Max(loss->until, until);
 	LWLockRelease(shared->lock);
+	if (until <= told)
+		return;
+	told = until;
 	ereport(WARNING,
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 			 errmsg("sessauth could not hand %d tokens of aborted transactions to its worker", count),
@@ -162,31 +215,6 @@ handover_lost_until(void)
 			until = Max(until, shared->losses[i].until);
 	LWLockRelease(shared->lock);
 	return until;
-}
-
-static void
-hand_over(void)
-{
-	dlist_mutable_iter iter;
-	int			place = 0;
-
-	if (dlist_is_empty(&leaving) || shared == NULL)
-		return;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	dlist_foreach_modify(iter, &leaving)
-	{
-		Note	   *note = dlist_container(Note, node, iter.cur);
-
-		while (place < HANDOVER_MAX && shared->handover[place].kind != HANDOVER_FREE)
-			place++;
-		if (place == HANDOVER_MAX)
-			break;
-		shared->handover[place] = note->entry;
-		dlist_delete(&note->node);
-		pfree(note);
-	}
-	LWLockRelease(shared->lock);
-	wake_worker_now();
 }
 
 int
@@ -216,9 +244,13 @@ handover_take(Handover **entries, int **places)
 }
 
 void
-handover_done(int place)
+handover_done(int place, const Handover *entry)
 {
+	Handover   *there = &shared->handover[place];
+
+	/* It may have expired meanwhile, and another one may be there. */
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	shared->handover[place].kind = HANDOVER_FREE;
+	if (there->kind == entry->kind && memcmp(&there->session_id, &entry->session_id, UUID_LEN) == 0)
+		there->kind = HANDOVER_FREE;
 	LWLockRelease(shared->lock);
 }

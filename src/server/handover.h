@@ -5,8 +5,8 @@
  * A token that was minted in a transaction that rolls back is in somebody's
  * hands all the same, and a theft that was seen in one has happened. Backends note both; when the (sub)transaction
  * aborts the notes go into shared memory, and the worker revokes and records them in a transaction of its own.
- * A process that ends while the worker has made no room for its notes leaves word of that instead: until the tokens have expired
- * no node gets a lease. Stated limits: a crash between the two, and ROLLBACK PREPARED.
+ * When the worker makes no room for a note, word of that is left instead: until the tokens have expired
+ * no node gets a lease. Stated limits: a crash or a stop of the server between the two, and ROLLBACK PREPARED.
  */
 #ifndef SESSAUTH_SERVER_HANDOVER_H
 #define SESSAUTH_SERVER_HANDOVER_H
@@ -52,7 +52,7 @@ extern TimestampTz handover_lost_until(void);
 /* In the worker: copies of the entries of this database (palloc'ed) and where they are; returns how many. */
 extern int	handover_take(Handover **entries, int **places);
 
-/* The worker has committed what this entry asks for. */
-extern void handover_done(int place);
+/* The worker has committed what this entry asks for, which it took from that place. */
+extern void handover_done(int place, const Handover *entry);
 
 #endif							/* SESSAUTH_SERVER_HANDOVER_H */

@@ -37,7 +37,7 @@ salvage(void)
 	worker_tx_commit();
 	for (int i = 0; i < count; i++)
 		if (settled[i])
-			handover_done(places[i]);
+			handover_done(places[i], &entries[i]);
 }
 
 static bool
