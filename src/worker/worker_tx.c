@@ -91,6 +91,7 @@ begin(int isolation)
 static WorkerTx
 enter(void)
 {
+	static Oid	first = InvalidOid;
 	Extension	before;
 
 	if (!extension_find(&before))
@@ -101,6 +102,14 @@ enter(void)
 		return WORKER_TX_ABSENT;
 	if (extension.oid != before.oid)
 		return WORKER_TX_BUSY;
+
+	/* Dropped and created anew between two rounds, or in one transaction: it has another link key, and what this process knows is of the old one. */
+	if (OidIsValid(first) && extension.oid != first)
+		ereport(FATAL,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sessauth's worker begins anew: the extension is another one"),
+				 errdetail("It was dropped and created again.")));
+	first = extension.oid;
 	if (!extension_matches(&extension))
 		return WORKER_TX_OTHER_VERSION;
 

@@ -54,6 +54,21 @@ sub begin_anew
 	return;
 }
 
+# In one transaction, so that the worker sees no moment without it. Its secrets are new ones.
+$dba->begin_work;
+$dba->do('DROP EXTENSION sessauth CASCADE');
+$dba->do('CREATE EXTENSION sessauth');
+$dba->commit;
+$dba->do('SELECT sessauth.create_signing_key()');
+$dba->do(q{SELECT sessauth.create_tenant('acme')});
+$redis->command('FLUSHALL');
+$dba->do(q{SELECT sessauth.add_mirror('main', ?)}, undef, $redis->url);
+wait_streaming($dba);
+ok(wait_revocation($redis, value($dba, q{SELECT sessauth.revoke_user('acme', 'first')})), 'a ledger that took the place of another in one transaction publishes');
+check_stream($dba, $redis, 'with its own link key');
+ok(new_node($redis, link_key($dba))->ask->wait_answer, 'and its nodes are answered');
+like(slurp_file($ledger->logfile), qr/worker begins anew: the extension is another one/, 'by another worker');
+
 my @answers = storm(
 	count     => WRITERS,
 	connect   => sub { $ledger->dbh },
