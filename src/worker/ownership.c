@@ -16,6 +16,7 @@
 #include "worker/worker.h"
 
 #define LOOK_MS	500				/* how often to look whether the owner has moved */
+#define BLIND_MS 2000			/* two looks that are farther apart say nothing about the time between: Redis may have been away for both */
 
 /* The owner is another ledger. True when it may be replaced; else the mirror has failed. */
 bool
@@ -25,13 +26,15 @@ ownership_lapsed(Mirror *mirror)
 	int64		lease = Max(setting_max_lease, Min(mirror->found_lease, LEASE_MS_MAX)) + setting_heartbeat_interval;
 	Instant		now = clock_boot();
 
-	if (strcmp(mirror->rival, mirror->found_owner) != 0 || strcmp(mirror->rival_id, mirror->found_id) != 0)
+	if (strcmp(mirror->rival, mirror->found_owner) != 0 || strcmp(mirror->rival_id, mirror->found_id) != 0 ||
+		instant_is_past(mirror->rival_looked, now, BLIND_MS))
 	{
 		mirror->rival_moved = mirror->rival[0] != '\0' && strcmp(mirror->rival, mirror->found_owner) == 0;
 		strlcpy(mirror->rival, mirror->found_owner, sizeof(mirror->rival));
 		strlcpy(mirror->rival_id, mirror->found_id, sizeof(mirror->rival_id));
 		mirror->rival_since = now;
 	}
+	mirror->rival_looked = now;
 	if (instant_is_past(mirror->rival_since, now, lease))
 		return true;
 	snprintf(why, sizeof(why), "the mirror belongs to another ledger%s; it is taken over when that one has released it, or was silent for %lld ms",
