@@ -73,7 +73,9 @@ typedef struct Position
 static void read_args(FunctionCallInfo fcinfo, Asked *out);
 static void require_primary(void);
 static void require_nothing_lost(void);
+static void raise_clock(void);
 static void read_position(Snapshot snapshot, Position *out);
+static void refuse_ahead(const Asked *asked, const Position *position);
 static int64 put_numbered(const Asked *asked, const Position *position, Snapshot snapshot, Tuplestorestate *rows, TupleDesc desc);
 static int64 put_unnumbered(const Position *position, Snapshot snapshot, Tuplestorestate *rows, TupleDesc desc);
 static void put_row(uint64 row, const Position *numbered, Tuplestorestate *rows, TupleDesc desc);
@@ -86,7 +88,8 @@ PG_FUNCTION_INFO_V1(sessauth_lease);
 /*
  * lease(node text, max_staleness interval, generation uuid, n bigint) → rows: the revocations that the node lacks, and one of kind
  * 'lease' as the last when they are all. Throws 42501 without access, 22004, 22023 for a bad node or a max_staleness beyond
- * sessauth.max_lease, 25006 on a standby, 55000 before the first write call and while tokens of aborted transactions are lost, 53400.
+ * sessauth.max_lease, 25006 on a standby, 55000 before the first write call, while tokens of aborted transactions are lost, and to a node that is
+ * ahead of the ledger, 53400.
  */
 Datum
 sessauth_lease(PG_FUNCTION_ARGS)
@@ -125,9 +128,12 @@ sessauth_lease(PG_FUNCTION_ARGS)
 		wake_worker_now();		/* receipts may wait for it */
 
 	ledger_go_by_index();
+	raise_clock();
 	handed_count = handover_take(&handed, &places);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	read_position(snapshot, &position);
+	if (strcmp(asked.g, position.g) == 0 && asked.n > position.n)
+		refuse_ahead(&asked, &position);
 	if (put_numbered(&asked, &position, snapshot, rows, desc) <= ROWS_MAX)
 		complete = put_unnumbered(&position, snapshot, rows, desc) <= ROWS_MAX;
 	UnregisterSnapshot(snapshot);
@@ -242,6 +248,37 @@ read_position(Snapshot snapshot, Position *out)
 	out->seen = ledger_text(0, 5);
 	out->snapshot = ledger_text(0, 6);
 	out->low = ledger_int8(0, 7);
+}
+
+/*
+ * The ledger's storage went back in time, and its numbers come a second time with another meaning, which the node would take for what it knows.
+ * The worker begins a new generation, and in that the node lacks everything.
+ */
+static void
+refuse_ahead(const Asked *asked, const Position *position)
+{
+	sql_node_is_ahead();
+	wake_worker_now();
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the node knows more revocations than this ledger"),
+			 errdetail("It has applied number " INT64_FORMAT " of generation %s, which ends here with " INT64_FORMAT ".", asked->n, position->g, position->n),
+			 errhint("The ledger's storage went back in time. Its worker begins a new generation; call again.")));
+}
+
+/* As the worker does when it begins, which may be later: what this call tells must not expire by a wall clock that was set back. */
+static void
+raise_clock(void)
+{
+	static LedgerQuery query = {"SELECT at FROM sessauth.event ORDER BY event_id DESC LIMIT 1"};
+	static bool raised = false;
+	bool		isnull;
+
+	if (raised)
+		return;
+	if (ledger_run(&query, NULL, NULL) > 0)
+		ledger_clock_raise(DatumGetTimestampTz(ledger_datum(0, 1, &isnull)));
+	raised = true;
 }
 
 /* Returns how many there are; more than ROWS_MAX were not all put. */

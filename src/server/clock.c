@@ -27,10 +27,16 @@ ledger_now(void)
 	return boot + raise_offset(GetCurrentTimestamp() - boot);
 }
 
+/* A clock that was years ahead was wrong then: its tokens are from the future now, and refused as such. */
 void
 ledger_clock_raise(TimestampTz seen)
 {
-	(void) raise_offset(seen - clock_boot());
+	if (seen - GetCurrentTimestamp() < USECS_PER_DAY)
+		(void) raise_offset(seen - clock_boot());
+	else
+		ereport(LOG,
+				(errmsg("sessauth: the history ends more than a day in the future"),
+				 errhint("The server's clock was ahead when it was written, or is behind now.")));
 }
 
 Instant

@@ -43,7 +43,7 @@ instant_ms_until(Instant now, Instant then)
 	return then <= now ? 0 : (long) Min((then - now - 1) / 1000 + 1, PG_INT32_MAX);
 }
 
-/* The ledger's time is at least this: something in the tables was written then. */
+/* The ledger's time is at least this, the end of its history, unless that is more than a day ahead. */
 extern void ledger_clock_raise(TimestampTz seen);
 
 #endif							/* SESSAUTH_SERVER_CLOCK_H */

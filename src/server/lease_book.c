@@ -46,9 +46,10 @@ lease_book_is_out(LeaseBook *book, int64_t now)
 }
 
 int64_t
-lease_book_held_back_from(LeaseBook *book, const char *g, int64_t now)
+lease_book_held_back_from(LeaseBook *book, const char *g, int64_t n, int64_t now)
 {
-	int64_t		acknowledged = strcmp(book->generation, g) == 0 ? book->acknowledged : 0;
+	/* Who knows more than there is knows something else. */
+	int64_t		acknowledged = strcmp(book->generation, g) == 0 && book->acknowledged <= n ? book->acknowledged : 0;
 
 	drop_over(book, now);
 	if (book->count == 0)

@@ -47,6 +47,6 @@ extern void lease_book_promise(LeaseBook *book, const char *g, int64_t n, int64_
 extern bool lease_book_is_out(LeaseBook *book, int64_t now);
 
 /* The highest number of g that this node does not hold back; HOLDS_NOTHING when it has no lease. */
-extern int64_t lease_book_held_back_from(LeaseBook *book, const char *g, int64_t now);
+extern int64_t lease_book_held_back_from(LeaseBook *book, const char *g, int64_t n, int64_t now);
 
 #endif							/* SESSAUTH_SERVER_LEASE_BOOK_H */

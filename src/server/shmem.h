@@ -45,6 +45,7 @@ typedef struct WorkerSlot
 	pid_t		pid;
 	bool		stop;			/* the worker is asked to end */
 	bool		unsettled;		/* it does not know yet who holds a lease: receipts.c */
+	bool		node_ahead;		/* a node over SQL knows more than the ledger: worker.c */
 } WorkerSlot;
 
 typedef struct MirrorStatus

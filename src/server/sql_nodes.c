@@ -89,7 +89,7 @@ sql_node_gone(const char *node)
 }
 
 int64
-sql_nodes_held_back_from(const char *g)
+sql_nodes_held_back_from(const char *g, int64 latest)
 {
 	int64		now = now_ms();
 	int64		n = HOLDS_NOTHING;
@@ -105,12 +105,38 @@ sql_nodes_held_back_from(const char *g)
 		if (is_forgotten(entry, now))
 			hash_search(shared_sql_nodes, &entry->key, HASH_REMOVE, NULL);
 		else if (Max(entry->pending_until, entry->stray_until) > now)
-			n = Min(n, strcmp(entry->book.generation, g) == 0 ? entry->book.acknowledged : 0);
+			n = Min(n, strcmp(entry->book.generation, g) == 0 && entry->book.acknowledged <= latest ? entry->book.acknowledged : 0);
 		else
-			n = Min(n, lease_book_held_back_from(&entry->book, g, now));
+			n = Min(n, lease_book_held_back_from(&entry->book, g, latest, now));
 	}
 	LWLockRelease(shared->lock);
 	return n;
+}
+
+void
+sql_node_is_ahead(void)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SLOTS_MAX; i++)
+		if (shared->slots[i].database == MyDatabaseId)
+			shared->slots[i].node_ahead = true;
+	LWLockRelease(shared->lock);
+}
+
+bool
+sql_nodes_were_ahead(void)
+{
+	bool		result = false;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SLOTS_MAX; i++)
+		if (shared->slots[i].database == MyDatabaseId)
+		{
+			result = result || shared->slots[i].node_ahead;
+			shared->slots[i].node_ahead = false;
+		}
+	LWLockRelease(shared->lock);
+	return result;
 }
 
 bool

@@ -51,8 +51,12 @@ extern void sql_node_refused(const char *node, uint64 call);
 /* It has dropped its lease. False when it is not known. */
 extern bool sql_node_gone(const char *node);
 
-/* In the worker: the highest number of g that no such node of this database holds back. Forgets who is silent for long. */
-extern int64 sql_nodes_held_back_from(const char *g);
+/* In the worker: the highest number of g, which ends with "latest", that no such node of this database holds back. Forgets who is silent for long. */
+extern int64 sql_nodes_held_back_from(const char *g, int64 latest);
+
+/* One has claimed to know more than there is; and for the worker, whether that has happened since it last asked. */
+extern void sql_node_is_ahead(void);
+extern bool sql_nodes_were_ahead(void);
 
 /* This database has some. */
 extern bool sql_nodes_exist(void);

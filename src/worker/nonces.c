@@ -18,6 +18,11 @@
 static KnownNode *learn(Mirror *mirror, const redisReply *name, Instant now);
 static void add_pending(Mirror *mirror, const char *node, const SaNonce *nonce);
 static void forget_silent(Mirror *mirror, Instant now);
+static void note_claim(const Mirror *mirror, const SaNonce *nonce);
+
+/* The highest number that a node has claimed to know of the generation that its mirror is in. */
+static char claimed_g[SA_UUID_SIZE];
+static int64 claimed_n = 0;
 
 void
 nonces_ask(Mirror *mirror)
@@ -62,6 +67,7 @@ nonces_take(Mirror *mirror, const redisReply *reply, Instant now)
 			strlcpy(node->asked, nonce.nonce, sizeof(node->asked));
 			node->seen_at = now;
 			lease_book_acknowledge(&node->book, nonce.g, nonce.n);
+			note_claim(mirror, &nonce);
 			status_node(mirror, node, &nonce, nonce.max_staleness > setting_max_lease);
 		}
 		if (may_answer && strcmp(node->answered, nonce.nonce) != 0 && nonce.max_staleness <= setting_max_lease)
@@ -130,6 +136,23 @@ forget_silent(Mirror *mirror, Instant now)
 		status_node_forget(mirror, node->node);
 		hash_search(mirror->nodes, node->node, HASH_REMOVE, NULL);
 	}
+}
+
+static void
+note_claim(const Mirror *mirror, const SaNonce *nonce)
+{
+	if (strcmp(nonce->g, mirror->generation) != 0)
+		return;
+	if (strcmp(claimed_g, nonce->g) != 0)
+		claimed_n = 0;
+	strlcpy(claimed_g, nonce->g, sizeof(claimed_g));
+	claimed_n = Max(claimed_n, nonce->n);
+}
+
+bool
+nonces_are_ahead(const LedgerState *state)
+{
+	return strcmp(claimed_g, state->generation) == 0 && claimed_n > state->n;
 }
 
 /* The beat has arrived. */

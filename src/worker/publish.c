@@ -418,7 +418,10 @@ publish_done(Mirror *mirror, Instant now)
 			link_error_text(text, why, sizeof(why));
 		else
 		{
-			snprintf(why, sizeof(why), "it is not as it was left (%.20s)", text);
+			char		said[LINK_ERROR_SIZE];
+
+			link_error_text(text, said, sizeof(said));
+			snprintf(why, sizeof(why), "it is not as it was left (%.20s)", said);
 			mirror->lost = strcmp(text, "stream") == 0 || strcmp(text, "trimmed") == 0;
 		}
 		mirror_fail(mirror, why);

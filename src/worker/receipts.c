@@ -140,7 +140,7 @@ receipts_decide(const LedgerState *state, bool busy)
 		all_settled = false;
 	else if (known_over_sql < state->n)
 	{
-		int64		n = Min(state->n, sql_nodes_held_back_from(state->generation));
+		int64		n = Min(state->n, sql_nodes_held_back_from(state->generation, state->n));
 
 		if (n > known_over_sql)
 		{
@@ -274,7 +274,7 @@ known_at(Mirror *mirror, const LedgerState *state)
 
 	hash_seq_init(&seq, mirror->nodes);
 	while ((node = hash_seq_search(&seq)) != NULL)
-		n = Min(n, lease_book_held_back_from(&node->book, state->generation, now_ms()));
+		n = Min(n, lease_book_held_back_from(&node->book, state->generation, state->n, now_ms()));
 	return n;
 }
 

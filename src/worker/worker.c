@@ -26,6 +26,7 @@
 #include "server/compat.h"
 #include "server/settings.h"
 #include "server/shmem.h"
+#include "server/sql_nodes.h"
 #include "worker/upkeep.h"
 #include "worker/worker.h"
 #include "worker/worker_tx.h"
@@ -52,6 +53,7 @@ typedef enum RoundResult
  * How soon one round may follow another that gave numbers. Rounds share processors and the log's flush with the commits that
  * ask for them; in a storm of revocations fewer and larger rounds leave more of both to the commits.
  */
+#define AHEAD_PAUSE_MS		60000	/* between two nodes that are believed to know more than the ledger */
 #define PACE_MS				1
 #define STORM_PACE_MS		20
 #define STORM				3000	/* revocations a second, on an average of so long: a burst is no storm */
@@ -73,6 +75,7 @@ static RoundResult guarded(RoundResult (*step) (void), const char *what);
 static RoundResult salvage_step(void);
 static RoundResult adopt_step(void);
 static RoundResult transaction(void);
+static bool node_is_ahead(const LedgerState *state);
 static void tell_other_version(bool differs);
 static RoundResult raise_access_ttl(void);
 static void raise_clock(void);
@@ -321,10 +324,12 @@ transaction(void)
 	for (int i = 0; i < mirror_count; i++)
 		if (mirrors[i]->store_feed && clock_boot() >= mirrors[i]->store_at)
 			keys_store(mirrors[i]);
+	if (settings_changed)
+		raise_clock();			/* before the state says what time it is */
 	if (ledger_state_read(&state))
 	{
-		if (settings_changed)
-			raise_clock();
+		if (node_is_ahead(&state))
+			open_generation(&state, "a node knows more revocations than this ledger: its storage went back in time");
 		numbered = number_new_events(&state);
 		find_low(&state);
 		receipts_begin(&state);
@@ -341,6 +346,25 @@ transaction(void)
 	for (int i = 0; i < mirror_count; i++)
 		mirrors[i]->storing = false;
 	return result;
+}
+
+/*
+ * Then numbers would come a second time with another meaning, and the node would take them for what it knows. A node that lies costs every mirror and
+ * every node a full round, so it is heard once in a while.
+ */
+static bool
+node_is_ahead(const LedgerState *state)
+{
+	static Instant heard_at = 0;
+	Instant		now = clock_boot();
+	bool		over_sql = sql_nodes_were_ahead();
+
+	if (!nonces_are_ahead(state) && !over_sql)
+		return false;
+	if (heard_at != 0 && !instant_is_past(heard_at, now, AHEAD_PAUSE_MS))
+		return false;
+	heard_at = now;
+	return true;
 }
 
 /* Once for each time that they part. */
@@ -387,11 +411,7 @@ raise_access_ttl(void)
 	return result;
 }
 
-/*
- * A wall clock that was set back while the server was down must not take the
- * ledger's time with it. One that was years ahead was wrong then: its tokens are
- * from the future now, and refused as such.
- */
+/* A wall clock that was set back while the server was down must not take the ledger's time with it. */
 static void
 raise_clock(void)
 {
@@ -400,14 +420,8 @@ raise_clock(void)
 	if (SPI_execute("SELECT at FROM sessauth.event ORDER BY event_id DESC LIMIT 1", true, 1) == SPI_OK_SELECT && SPI_processed == 1)
 	{
 		bool		isnull;
-		TimestampTz at = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 
-		if (at - GetCurrentTimestamp() < USECS_PER_DAY)
-			ledger_clock_raise(at);
-		else
-			ereport(LOG,
-					(errmsg("sessauth: the history ends more than a day in the future"),
-					 errhint("The server's clock was ahead when it was written, or is behind now.")));
+		ledger_clock_raise(DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
 	}
 	MemoryContextSwitchTo(context);
 }

@@ -125,6 +125,7 @@ typedef struct Mirror
 	char		rival[SA_UUID_SIZE];
 	char		rival_id[STREAM_ID_SIZE];	/* its last entry, as we saw it */
 	Instant		rival_since;	/* when that was first seen */
+	Instant		rival_looked;	/* and last */
 	bool		rival_moved;	/* it was seen to append: it is alive */
 
 	/* what its stream remembers: one slice of it */
@@ -280,6 +281,9 @@ extern void reconcile_tally(Mirror *mirror, const char *counts);
 extern void nonces_ask(Mirror *mirror);
 extern void nonces_take(Mirror *mirror, const redisReply *reply, Instant now);
 extern void nonces_answered(Mirror *mirror);
+
+/* A node has claimed to know more than there is. */
+extern bool nonces_are_ahead(const LedgerState *state);
 
 /* ---- receipts.c ---- */
 

@@ -73,4 +73,19 @@ all_is_well('a clock that was set back');
 set_clock(86400);
 is(value($dba, q{SELECT extract(epoch FROM clock_timestamp()) > ?}, time + 80000), 1, 'and forward by two');
 all_is_well('a clock that was set forward');
+
+# What the worker had no time to number before a restart with a wrong clock is not told as if it were over.
+kill 'STOP', worker_pid() or die "kill: $!";
+my $event = value($dba, q{SELECT sessauth.revoke_user('acme', 'bob')});
+$ledger->stop('immediate');
+set_clock(0);
+{
+	local @ENV{qw(LD_PRELOAD WALL_CLOCK)} = (($ENV{TESTDIR} // '.') . '/build/tools/wall_clock.so', $clock);
+	$ledger->start;
+}
+$dba = $ledger->dbh;
+is(value($dba, q{SELECT extract(epoch FROM clock_timestamp()) < ?}, time + 80000), 1, 'a restart takes the wall clock back by a day');
+poll_until('its number', sub { value($dba, 'SELECT n FROM sessauth.revocation_log WHERE event_id = ?', $event) });
+is(value($dba, q{SELECT until > at FROM sessauth.revocation_log WHERE event_id = ?}, $event), 1, 'a revocation of before matters as long as one of now');
+ok(wait_revocation($redis, $event), 'and arrives');
 done_testing;

@@ -137,4 +137,51 @@ is(value($sdba, 'SELECT ledger_id FROM sessauth.ledger_state'), $owner, 'of the 
 wait_published($sdba, $redis);
 check_stream($sdba, $redis, 'after a promotion');
 ok($node->ask->wait_answer, 'and answers the nodes');
+# ---- set back, and only a node remembers ----
+
+for my $way ('sql', 'redis')
+{
+	my ($ledger, $dba, $redis) = worker_ledger("rewound_$way");
+	my $id = 'gate/' . '1' x 32;
+	my $lease = sub { my ($g, $n) = @_; rows($dba, 'SELECT kind, number AS n FROM sessauth.lease(?, ?, ?, ?)', $id, '1s', $g, $n) };
+	value($dba, q{SELECT sessauth.revoke_user('acme', ?)}, "kept-$_") for 1 .. 3;
+	wait_published($dba, $redis);
+	my $g = generation($dba);
+	$ledger->stop;
+	my $copy = $ledger->basedir . '/copy';
+	system('cp', '-a', $ledger->data_dir, $copy) == 0 or die;
+	$ledger->start;
+	$dba = $ledger->dbh;
+	value($dba, q{SELECT sessauth.revoke_user('acme', ?)}, "lost-$_") for 1 .. 5;
+	wait_published($dba, $redis);
+	my $node = new_node($redis, link_key($dba));
+	@$node{qw(g n)} = ($g, 8);
+	$node->ask->wait_answer;
+	is((reverse $lease->($g, 8))[0]{n}, 8, "$way: a node knows eight revocations");
+	$ledger->stop;
+	rename $ledger->data_dir, $ledger->data_dir . '.lost' or die;
+	rename $copy, $ledger->data_dir or die;
+	$redis->command('FLUSHALL');
+	$ledger->start;
+	$dba = $ledger->dbh;
+	wait_streaming($dba);
+	is(generation($dba), $g, "$way: no mirror remembers that there were more than three");
+
+	if ($way eq 'sql')
+	{
+		my $error = error_of($dba, 'SELECT * FROM sessauth.lease(?, ?, ?, ?)', $id, '1s', $g, 8);
+		is($error && $error->{sqlstate}, '55000', 'the node gets no lease');
+	}
+	else
+	{
+		$node->ask;
+	}
+	poll_until('a new generation', sub { generation($dba) ne $g });
+	pass("$way: what the node says means a new generation");
+	my $event = value($dba, q{SELECT sessauth.revoke_user('acme', 'fourth')});
+	my ($row) = grep { $_->{kind} eq 'user' && $_->{n} } poll_until('its number', sub { my @rows = $lease->($g, 8); $rows[-1]{n} == 4 && \@rows })->[-2];
+	is($row && $row->{n}, 4, "$way: in which it is told everything again");
+	like(slurp_file($ledger->logfile), qr/a node knows more revocations than this ledger/, "$way: and the log says why");
+}
+
 done_testing;
