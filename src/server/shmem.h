@@ -2,8 +2,8 @@
  * shmem.h
  *		Shared memory: which worker serves which database, and what DBAs see of it.
  *
- * Everything is protected by shared->lock unless it says otherwise. Nothing
- * here decides anything about a revocation; losing it loses only wake-ups and statistics.
+ * Everything is protected by shared->lock unless it says otherwise. Losing it, with the server, loses wake-ups and statistics; what aborts have handed
+ * over (handover.h says what that means); and who holds a lease, which is why a worker that begins waits for the longest one.
  */
 #ifndef SESSAUTH_SERVER_SHMEM_H
 #define SESSAUTH_SERVER_SHMEM_H
