@@ -57,6 +57,22 @@ for (1 .. 3)
 is($redis->hash('sessauth:mirror')->{owner}, $owner, 'a mirror whose owner lives is not taken over');
 is_deeply([ grep { $_->{uid} eq 'staging' } revocations($redis) ], [], 'and nothing is written to it');
 
+# Redis hangs for longer than any lease, and then the copy is the first to look: that says nothing about the owner.
+my $original = value($dba, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'sessauth worker' AND datname = current_database()});
+kill 'STOP', $original or die "kill: $!";
+my $looked = value($ndba, q{SELECT last_error_at FROM sessauth.mirrors});
+poll_until('the copy to see the last beat', sub { value($ndba, q{SELECT last_error_at FROM sessauth.mirrors}) ne $looked });
+$redis->pause;
+for (1 .. 2)
+{
+	my $at = value($ndba, q{SELECT last_error_at FROM sessauth.mirrors});
+	poll_until('the copy to wait in vain', sub { my $row = mirror_row($ndba); $row->{last_error} =~ /timeout|reply|answer/ && $row->{last_error_at} ne $at });
+}
+$redis->continue;
+poll_until('the copy to look', sub { my $row = mirror_row($ndba); $row->{state} eq 'streaming' || $row->{last_error} =~ /another ledger/ });
+kill 'CONT', $original or die "kill: $!";
+is($redis->hash('sessauth:mirror')->{owner}, $owner, 'nor after Redis was away for longer than a lease');
+
 # ---- the original is gone ----
 
 my $hold = $new->dbh;
