@@ -32,6 +32,7 @@
 #include "worker/worker_tx.h"
 
 #define PRUNE_INTERVAL_MS	10000
+#define PRUNE_ROWS			5000
 #define DETAILS_PER_ROUND	100
 #define NOTIFY_QUEUE_FULL	0.9		/* beyond this share a hint is not worth a failed commit */
 
@@ -42,6 +43,12 @@ uint64		ledger_news = 1;
 /* What was not found by then has committed later. */
 static TimestampTz looked_at = DT_NOBEGIN;
 static TimestampTz looking_at = DT_NOBEGIN;	/* likewise, once this transaction has committed */
+
+/* Below this nothing matters any more in that generation. */
+static char low_of[SA_UUID_SIZE];
+static int64 known_low = 1;
+static char found_low_of[SA_UUID_SIZE];
+static int64 found_low = 1;	/* likewise, once this transaction has committed: an abort takes numbers back */
 
 static void enter_copy(LedgerState *state);
 static void take_over_history(LedgerState *state);
@@ -58,6 +65,8 @@ ledger_state_read(LedgerState *state)
 	};
 	uint64		system_id;
 
+	strlcpy(found_low_of, low_of, sizeof(found_low_of));
+	found_low = known_low;
 	if (worker_query(&query, NULL, NULL) == 0)
 		return false;
 	row_copy_text(0, 1, state->ledger_id, sizeof(state->ledger_id));
@@ -213,6 +222,8 @@ void
 numbering_settled(void)
 {
 	looked_at = looking_at;
+	strlcpy(low_of, found_low_of, sizeof(low_of));
+	known_low = found_low;
 }
 
 void
@@ -256,26 +267,29 @@ void
 find_low(LedgerState *state)
 {
 	static WorkerQuery low = {
-		"SELECT n FROM sessauth.revocation_log WHERE generation = $1 AND until > $2 ORDER BY n LIMIT 1",
-		2, {UUIDOID, TIMESTAMPTZOID}
+		"SELECT n FROM sessauth.revocation_log WHERE generation = $1 AND until > $2 AND n >= $3 ORDER BY n LIMIT 1",
+		3, {UUIDOID, TIMESTAMPTZOID, INT8OID}
 	};
 	static WorkerQuery prune = {
 		"DELETE FROM sessauth.revocation_log WHERE (generation, n) IN"
-		" (SELECT generation, n FROM sessauth.revocation_log WHERE generation = $1 AND n < $2 ORDER BY n LIMIT 5000)",
+		" (SELECT generation, n FROM sessauth.revocation_log WHERE generation = $1 AND n < $2 ORDER BY n LIMIT " CppAsString2(PRUNE_ROWS) ")",
 		2, {UUIDOID, INT8OID}
 	};
 	static Instant pruned_at = 0;
-	Datum		values[2] = {DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation)), TimestampTzGetDatum(state->now)};
+	Datum		values[3] = {DirectFunctionCall1(uuid_in, CStringGetDatum(state->generation)), TimestampTzGetDatum(state->now)};
 	Instant		now = clock_boot();
 
+	/* Time only goes on: nobody has to look again at what has expired. */
+	values[2] = Int64GetDatum(strcmp(low_of, state->generation) == 0 ? known_low : 1);
 	state->low = worker_query(&low, values, NULL) > 0 ? row_int8(0, 1) : state->n + 1;
 	if (instant_is_past(pruned_at, now, PRUNE_INTERVAL_MS))
 	{
 		/* The last row stays: it tells whether a mirror's tail is ours. Nothing to delete writes nothing. */
 		values[1] = Int64GetDatum(Min(state->low, state->n));
-		worker_query(&prune, values, NULL);
-		pruned_at = now;
+		pruned_at = worker_query(&prune, values, NULL) == PRUNE_ROWS ? 0 : now;	/* after a wave: go on in the next round */
 	}
+	strlcpy(found_low_of, state->generation, sizeof(found_low_of));
+	found_low = state->low;
 }
 
 #define LOG_SELECT \
