@@ -44,6 +44,7 @@ typedef struct Known
 	Oid			database;
 	bool		absent;			/* looked, no extension */
 	bool		seen;			/* mark of the current scan */
+	bool		told;			/* that there is no place for its worker */
 	int			backoff;		/* ms */
 	Instant		started_at;
 	Instant		retry_at;
@@ -57,7 +58,7 @@ static void scan_databases(void);
 static void stop_unlisted(void);
 static void collect_ended(void);
 static void start_missing(void);
-static bool start_worker(Oid database);
+static bool start_worker(Oid database, bool silent);
 static bool is_held(Oid database);
 static long next_try_ms(void);
 
@@ -264,10 +265,8 @@ start_missing(void)
 		if (k->absent || (k->retry_at != 0 && k->retry_at > now) || is_held(k->database))
 			continue;
 		k->started_at = now;
-		if (start_worker(k->database))
-			k->retry_at = 0;
-		else
-			k->retry_at = instant_after(now, BACKOFF_MAX_MS);
+		k->told = !start_worker(k->database, k->told);
+		k->retry_at = k->told ? instant_after(now, BACKOFF_MAX_MS) : 0;
 	}
 }
 
@@ -285,8 +284,9 @@ is_held(Oid database)
 	return held;
 }
 
+/* False when there is no place for it, of which silent says less. */
 static bool
-start_worker(Oid database)
+start_worker(Oid database, bool silent)
 {
 	BackgroundWorker worker = {0};
 	BackgroundWorkerHandle *handle;
@@ -305,7 +305,7 @@ start_worker(Oid database)
 	LWLockRelease(shared->lock);
 	if (slot < 0)
 	{
-		ereport(LOG,
+		ereport(silent ? DEBUG1 : LOG,
 				(errmsg("sessauth serves no more than %d databases", SLOTS_MAX),
 				 errhint("The database with oid %u has no worker.", database)));
 		return false;
@@ -346,7 +346,7 @@ start_worker(Oid database)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	memset(&shared->slots[slot], 0, sizeof(WorkerSlot));
 	LWLockRelease(shared->lock);
-	ereport(LOG,
+	ereport(silent ? DEBUG1 : LOG,
 			(errmsg("sessauth could not start a worker: no free background worker slot"),
 			 errhint("Raise max_worker_processes: sessauth needs one, and one for each database that has the extension.")));
 	return false;

@@ -10,7 +10,6 @@
 #include "utils/memutils.h"
 
 #include "server/clock.h"
-#include "server/handover.h"
 #include "server/settings.h"
 #include "server/shmem.h"
 #include "worker/worker.h"
@@ -40,12 +39,10 @@ nonces_take(Mirror *mirror, const redisReply *reply, Instant now)
 	HASH_SEQ_STATUS seq;
 	KnownNode  *node;
 	char		key[SA_REDIS_KEY_SIZE];
-	bool		may_answer;
 
 	sa_name_nodes(mirror->where.prefix, key);
 	mirror->pending_count = 0;
 	mirror->nonces_read = true;
-	may_answer = handover_lost_until() <= ledger_now();
 	hash_seq_init(&seq, mirror->nodes);
 	while ((node = hash_seq_search(&seq)) != NULL)
 		node->present = false;
@@ -70,7 +67,7 @@ nonces_take(Mirror *mirror, const redisReply *reply, Instant now)
 			note_claim(mirror, &nonce);
 			status_node(mirror, node, &nonce, nonce.max_staleness > setting_max_lease);
 		}
-		if (may_answer && strcmp(node->answered, nonce.nonce) != 0 && nonce.max_staleness <= setting_max_lease)
+		if (strcmp(node->answered, nonce.nonce) != 0 && nonce.max_staleness <= setting_max_lease)
 			add_pending(mirror, node->node, &nonce);
 	}
 	forget_silent(mirror, now);
@@ -153,6 +150,12 @@ bool
 nonces_are_ahead(const LedgerState *state)
 {
 	return strcmp(claimed_g, state->generation) == 0 && claimed_n > state->n;
+}
+
+void
+nonces_put_off(Mirror *mirror)
+{
+	mirror->pending_count = 0;
 }
 
 /* The beat has arrived. */

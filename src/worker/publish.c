@@ -347,6 +347,8 @@ plan_beat(Mirror *mirror, const LedgerState *state)
 	beat.b = mirror->beats + 1;
 	beat.low = state->low;
 	beat.at = state->now_ms;
+	if (!salvage_allows_leases())
+		nonces_put_off(mirror);
 	sa_name_mirror(mirror->where.prefix, mirror_key);
 	sa_name_stream(mirror->where.prefix, stream);
 	sa_name_answers(mirror->where.prefix, answers);

@@ -2,8 +2,9 @@
  * salvage.c
  *		Makes true what aborted transactions have handed over.
  *
- * A transaction of its own, before the one that numbers: what is written here
- * is then an ordinary committed event. A session row that somebody has locked is left for the next round; waiting for
+ * In transactions of its own, before the one that numbers: what is written here
+ * is then an ordinary committed event. Sessions that were never committed first: they touch no row that is there, and no node gets a
+ * lease before they are written. A session row or a table that somebody has locked is left for the next round; waiting for
  * it would let one idle transaction hold up every revocation.
  */
 #include "postgres.h"
@@ -12,32 +13,62 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
+#include "server/clock.h"
 #include "server/handover.h"
 #include "worker/worker.h"
 #include "worker/worker_tx.h"
 
+#define SALVAGE_LOCK_TIMEOUT_MS 10
+
+static bool unsettled = false;
+
+static bool salvage_kind(HandoverKind kind);
 static bool salvage_one(const Handover *entry);
 
-/* Throws like any statement; then everything is still there for the next round. */
-void
-salvage(void)
+bool
+salvage_logins(void)
+{
+	unsettled = true;
+	unsettled = !salvage_kind(HANDOVER_MINTED);
+	return !unsettled;
+}
+
+bool
+salvage_thefts(void)
+{
+	return salvage_kind(HANDOVER_THEFT);
+}
+
+bool
+salvage_allows_leases(void)
+{
+	return !unsettled && handover_lost_until() <= ledger_now();
+}
+
+static bool
+salvage_kind(HandoverKind kind)
 {
 	Handover   *entries;
 	int		   *places;
 	int			count = handover_take(&entries, &places);
 	bool	   *settled;
+	int			of_kind = 0;
 
-	if (count == 0)
-		return;
-	settled = palloc0(sizeof(bool) * count);
-	if (worker_tx_begin() != WORKER_TX_OPEN)
-		return;
 	for (int i = 0; i < count; i++)
-		settled[i] = salvage_one(&entries[i]);
+		of_kind += entries[i].kind == kind;
+	if (of_kind == 0)
+		return true;
+	settled = palloc0(sizeof(bool) * count);
+	if (worker_tx_begin_upkeep(SALVAGE_LOCK_TIMEOUT_MS) != WORKER_TX_OPEN)
+		return false;
+	for (int i = 0; i < count; i++)
+		if (entries[i].kind == kind)
+			settled[i] = salvage_one(&entries[i]);
 	worker_tx_commit();
 	for (int i = 0; i < count; i++)
 		if (settled[i])
 			handover_done(places[i], &entries[i]);
+	return true;
 }
 
 static bool

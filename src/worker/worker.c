@@ -43,6 +43,14 @@ typedef enum RoundResult
 	ROUND_FAILED
 } RoundResult;
 
+/* A part of a round that may fail by itself. */
+typedef struct Step
+{
+	RoundResult (*run) (void);
+	const char *what;			/* "could not ..." */
+	char		told[256];		/* the last error, until it is done */
+} Step;
+
 /* How long to wait before the next round, when nothing else asks for one. */
 #define SAFETY_ROUND_MS		1000	/* a beat asks more often; this is for a ledger without mirrors, and a wake-up that got lost */
 #define RETRY_FIRST_MS		100
@@ -71,8 +79,9 @@ static void fix_settings(void);
 static void reload_settings(void);
 static bool asked_to_stop(void);
 static RoundResult run_round(void);
-static RoundResult guarded(RoundResult (*step) (void), const char *what);
-static RoundResult salvage_step(void);
+static RoundResult guarded(Step *step);
+static RoundResult logins_step(void);
+static RoundResult thefts_step(void);
 static RoundResult adopt_step(void);
 static RoundResult transaction(void);
 static bool node_is_ahead(const LedgerState *state);
@@ -240,16 +249,22 @@ asked_to_stop(void)
 static RoundResult
 run_round(void)
 {
+	static Step logins = {logins_step, "revoke logins that were rolled back"};
+	static Step thefts = {thefts_step, "end the sessions of thefts that were seen in aborted transactions"};
+	static Step adoption = {adopt_step, "adopt what a mirror remembers"};
+	static Step numbers = {transaction, "look at the ledger"};
+	static Step lifetimes = {raise_access_ttl, "raise the lifetime of access tokens"};
 	RoundResult result;
 
 	if (extension_seen)
 	{
-		(void) guarded(salvage_step, "salvage what was rolled back");
-		(void) guarded(adopt_step, "adopt what a mirror remembers");
+		(void) guarded(&logins);
+		(void) guarded(&thefts);
+		(void) guarded(&adoption);
 	}
-	result = guarded(transaction, "look at the ledger");
+	result = guarded(&numbers);
 	if (result == ROUND_DONE && settings_changed)
-		settings_changed = guarded(raise_access_ttl, "raise the lifetime of access tokens") != ROUND_DONE;
+		settings_changed = guarded(&lifetimes) != ROUND_DONE;
 	extension_seen = result == ROUND_DONE;
 	if (result != ROUND_DONE)
 	{
@@ -261,31 +276,35 @@ run_round(void)
 
 /* An error is logged, unless it is the same as last time, and becomes ROUND_FAILED, or ROUND_LOCKED after lock_timeout. */
 static RoundResult
-guarded(RoundResult (*step) (void), const char *what)
+guarded(Step *step)
 {
-	static char told[256];
 	RoundResult result = ROUND_FAILED;
 
 	PG_TRY();
 	{
-		result = step();
-		if (result == ROUND_DONE && step == transaction)
-			told[0] = '\0';
+		result = step->run();
+		if (result == ROUND_DONE)
+			step->told[0] = '\0';
 	}
 	PG_CATCH();
 	{
 		result = geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE ? ROUND_LOCKED : ROUND_FAILED;
-		worker_tx_failed(what, told);
+		worker_tx_failed(step->what, step->told);
 	}
 	PG_END_TRY();
 	return result;
 }
 
 static RoundResult
-salvage_step(void)
+logins_step(void)
 {
-	salvage();
-	return ROUND_DONE;
+	return salvage_logins() ? ROUND_DONE : ROUND_LOCKED;
+}
+
+static RoundResult
+thefts_step(void)
+{
+	return salvage_thefts() ? ROUND_DONE : ROUND_LOCKED;
 }
 
 static RoundResult

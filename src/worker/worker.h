@@ -41,7 +41,12 @@
 
 /* ---- salvage.c: outside transactions ---- */
 
-extern void salvage(void);
+/* Throw like any statement, and return false when somebody changes the extension; then everything is still there for the next round. */
+extern bool salvage_logins(void);
+extern bool salvage_thefts(void);
+
+/* No login that was rolled back is known of that nodes cannot know of yet. */
+extern bool salvage_allows_leases(void);
 
 /* ---- mirror.c ---- */
 
@@ -280,6 +285,7 @@ extern void reconcile_tally(Mirror *mirror, const char *counts);
 /* ---- nonces.c ---- */
 extern void nonces_ask(Mirror *mirror);
 extern void nonces_take(Mirror *mirror, const redisReply *reply, Instant now);
+extern void nonces_put_off(Mirror *mirror); /* they will be read again */
 extern void nonces_answered(Mirror *mirror);
 
 /* A node has claimed to know more than there is. */

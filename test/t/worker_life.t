@@ -295,6 +295,9 @@ like(wait_log($ledger, qr/could not start a worker/, $log), qr/max_worker_proces
 $dba = $ledger->dbh;
 $event = value($dba, q{SELECT sessauth.revoke_user('acme', 'nobody')});
 pass('and logins and revocations go on');
+value($dba, q{SELECT sessauth.revoke_user('acme', 'nobody')}) for 1 .. 3;
+select(undef, undef, undef, 0.5);
+is(scalar(() = substr(slurp_file($ledger->logfile), $log) =~ /could not start a worker/g), 1, 'each of which looks for a worker, without another line');
 $ledger->append_conf('postgresql.conf', 'max_worker_processes = 10');
 $ledger->restart;
 $dba = $ledger->dbh;
