@@ -40,7 +40,7 @@ sub worker_pid { return value($dba, q{SELECT pid FROM pg_stat_activity WHERE bac
 sub all_is_well
 {
 	my ($when) = @_;
-	my $beat = (reverse beats($redis))[0]{b};
+	my $beat = poll_until('a beat', sub { (reverse beats($redis))[0] })->{b};
 	ok(poll_until('five beats', sub { (reverse beats($redis))[0]{b} >= $beat + 5 }), "$when: beats go on");
 	ok(wait_revocation($redis, value($dba, q{SELECT sessauth.revoke_user('acme', 'alice')})), "$when: a revocation arrives");
 	ok(new_node($redis, $key)->ask->wait_answer, "$when: a node is answered");
