@@ -30,7 +30,7 @@ admin_open(Gate *gate, struct event_base *base)
 
 	if (admin == NULL)
 		return NULL;
-	admin->listener = listener_open(&options->admin_listen, "administration ", options->max_connections);
+	admin->listener = listener_open(&options->admin_listen, "administration ", options->max_connections, 1);
 	if (admin->listener)
 	{
 		admin->http = evhttp_new(base);
@@ -46,7 +46,7 @@ admin_open(Gate *gate, struct event_base *base)
 		evhttp_set_cb(admin->http, "/metrics", on_metrics, gate);
 		evhttp_set_cb(admin->http, "/revocations", on_revocations, gate);
 		evhttp_set_gencb(admin->http, on_other, gate);
-		admin->acceptor = acceptor_new(&admin->listener, 1, base, admin->http, admin->connections);
+		admin->acceptor = acceptor_new(&admin->listener, 1, 0, base, admin->http, admin->connections);
 	}
 	if (admin->acceptor == NULL)
 	{

@@ -122,7 +122,7 @@ start(Gate *gate)
 {
 	for (int i = 0; i < gate->options.listen_count; i++)
 	{
-		gate->listeners[i] = listener_open(&gate->options.listen[i], "", gate->options.max_connections);
+		gate->listeners[i] = listener_open(&gate->options.listen[i], "", gate->options.max_connections, gate->options.threads);
 		if (gate->listeners[i] == NULL)
 			return false;
 		gate->listener_count++;

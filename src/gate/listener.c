@@ -34,7 +34,8 @@
 
 struct Listener
 {
-	int			fd;
+	int		   *fds;			/* of TCP one for each loop, among which the kernel spreads the connections; of a path one for all */
+	int			fd_count;
 	size_t		clients_max;
 	int			highest;		/* descriptor that a client may get */
 	char		path[108];		/* of a unix socket */
@@ -54,7 +55,8 @@ struct Acceptor
 	struct event *look;
 };
 
-static bool listen_tcp(Listener *listener, const ListenAddress *address, const char *what);
+static bool listen_tcp(Listener *listener, const ListenAddress *address, int loops, const char *what);
+static bool add_tcp(Listener *listener, const struct sockaddr *address, socklen_t len);
 static bool listen_unix(Listener *listener, const ListenAddress *address, const char *what);
 static bool is_stale(const struct sockaddr_un *address);
 static int descriptor_limit(int wanted);
@@ -100,17 +102,18 @@ listen_address_parse(const char *text, size_t len, ListenAddress *out)
 }
 
 Listener *
-listener_open(const ListenAddress *address, const char *what, int max_connections)
+listener_open(const ListenAddress *address, const char *what, int max_connections, int loops)
 {
 	Listener   *listener = calloc(1, sizeof(*listener));
 	bool		listens;
 
 	if (listener == NULL)
 		return NULL;
-	listener->fd = -1;
+	listener->fds = malloc(sizeof(int) * (size_t) loops);
 	listener->clients_max = (size_t) max_connections;
-	listener->highest = descriptor_limit(max_connections + OURS + RESERVED) - RESERVED;
-	listens = address->host[0] != '\0' ? listen_tcp(listener, address, what) : listen_unix(listener, address, what);
+	listener->highest = descriptor_limit(max_connections + loops * LISTEN_MAX + OURS + RESERVED) - RESERVED;
+	listens = listener->fds &&
+		(address->host[0] != '\0' ? listen_tcp(listener, address, loops, what) : listen_unix(listener, address, what));
 	if (!listens)
 	{
 		listener_free(listener);
@@ -122,7 +125,8 @@ listener_open(const ListenAddress *address, const char *what, int max_connection
 void
 listener_stop(Listener *listener)
 {
-	(void) shutdown(listener->fd, SHUT_RDWR);
+	for (int i = 0; i < listener->fd_count; i++)
+		(void) shutdown(listener->fds[i], SHUT_RDWR);
 }
 
 void
@@ -134,13 +138,14 @@ listener_free(Listener *listener)
 		return;
 	if (listener->inode != 0 && stat(listener->path, &st) == 0 && st.st_ino == listener->inode && st.st_dev == listener->device)
 		(void) unlink(listener->path);
-	if (listener->fd >= 0)
-		close(listener->fd);
+	for (int i = 0; i < listener->fd_count; i++)
+		close(listener->fds[i]);
+	free(listener->fds);
 	free(listener);
 }
 
 Acceptor *
-acceptor_new(Listener *const *listeners, int count, struct event_base *base, struct evhttp *http, Connections *connections)
+acceptor_new(Listener *const *listeners, int count, int loop, struct event_base *base, struct evhttp *http, Connections *connections)
 {
 	Acceptor   *acceptor = calloc(1, sizeof(*acceptor));
 	struct timeval tv = {0, LOOK_MS * 1000};
@@ -156,7 +161,9 @@ acceptor_new(Listener *const *listeners, int count, struct event_base *base, str
 	ok = acceptor->next_turn && acceptor->look && event_add(acceptor->look, &tv) == 0;
 	for (int i = 0; i < count && ok; i++)
 	{
-		acceptor->sockets[i] = evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, listeners[i]->fd);
+		int			fd = listeners[i]->fds[loop % listeners[i]->fd_count];
+
+		acceptor->sockets[i] = evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 		if (acceptor->sockets[i])
 			acceptor->bound[i] = evhttp_bind_listener(http, acceptor->sockets[i]);
 		acceptor->count++;
@@ -192,8 +199,12 @@ acceptor_free(Acceptor *acceptor)
 	free(acceptor);
 }
 
+/*
+ * Loops that take from one socket would not share the connections: whichever wakes first has them. The first socket must have the address for
+ * itself, or another gate that listens there already would get its share without anybody noticing.
+ */
 static bool
-listen_tcp(Listener *listener, const ListenAddress *address, const char *what)
+listen_tcp(Listener *listener, const ListenAddress *address, int loops, const char *what)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	struct addrinfo *found = NULL;
@@ -201,8 +212,6 @@ listen_tcp(Listener *listener, const ListenAddress *address, const char *what)
 	socklen_t	len = sizeof(bound);
 	bool		v6 = strchr(address->host, ':') != NULL;
 	bool		ok;
-	int			on = 1;
-	unsigned int silence = SILENCE_MS;
 	char		service[16];
 	int			rc;
 
@@ -213,12 +222,10 @@ listen_tcp(Listener *listener, const ListenAddress *address, const char *what)
 		fprintf(stderr, "sessauth-gate: could not listen on %s: %s\n", address->host, gai_strerror(rc));
 		return false;
 	}
-	listener->fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	ok = listener->fd >= 0 && setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
-		setsockopt(listener->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence, sizeof(silence)) == 0 &&
-		bind(listener->fd, found->ai_addr, found->ai_addrlen) == 0 && listen(listener->fd, BACKLOG) == 0 &&
-		getsockname(listener->fd, (struct sockaddr *) &bound, &len) == 0;
+	ok = add_tcp(listener, found->ai_addr, found->ai_addrlen) && getsockname(listener->fds[0], (struct sockaddr *) &bound, &len) == 0;
 	freeaddrinfo(found);
+	while (ok && listener->fd_count < loops)
+		ok = add_tcp(listener, (struct sockaddr *) &bound, len);
 	if (!ok)
 	{
 		fprintf(stderr, "sessauth-gate: could not listen on %s port %d: %s\n", address->host, address->port, strerror(errno));
@@ -229,18 +236,40 @@ listen_tcp(Listener *listener, const ListenAddress *address, const char *what)
 	return true;
 }
 
+/* Another socket on the address. */
+static bool
+add_tcp(Listener *listener, const struct sockaddr *address, socklen_t len)
+{
+	bool		first = listener->fd_count == 0;
+	int			on = 1;
+	unsigned int silence = SILENCE_MS;
+	int			fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return false;
+	listener->fds[listener->fd_count++] = fd;
+	return setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence, sizeof(silence)) == 0 &&
+		(first || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0) &&
+		bind(fd, address, len) == 0 &&
+		(!first || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0) &&
+		listen(fd, BACKLOG) == 0;
+}
+
 static bool
 listen_unix(Listener *listener, const ListenAddress *address, const char *what)
 {
 	struct sockaddr_un name = {.sun_family = AF_UNIX};
 	struct stat st;
+	int			fd;
 
 	memcpy(name.sun_path, address->path, sizeof(name.sun_path));
 	if (is_stale(&name))
 		(void) unlink(name.sun_path);
-	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (listener->fd < 0 || bind(listener->fd, (struct sockaddr *) &name, sizeof(name)) != 0 || listen(listener->fd, BACKLOG) != 0 ||
-		stat(name.sun_path, &st) != 0)
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0)
+		listener->fds[listener->fd_count++] = fd;
+	if (fd < 0 || bind(fd, (struct sockaddr *) &name, sizeof(name)) != 0 || listen(fd, BACKLOG) != 0 || stat(name.sun_path, &st) != 0)
 	{
 		fprintf(stderr, "sessauth-gate: could not listen on %s: %s\n", address->path, strerror(errno));
 		return false;
@@ -333,7 +362,7 @@ crowded(const Acceptor *acceptor)
 
 	if (connections_total(acceptor->connections) >= listener->clients_max)
 		return true;
-	fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
+	fd = fcntl(listener->fds[0], F_DUPFD_CLOEXEC, 0);
 
 	if (fd < 0)
 		return true;

@@ -2,7 +2,7 @@
  * listener.h
  *		Listening sockets, TCP and unix, and how many connections they let in.
  *
- * A listener is a socket; an acceptor is one loop's share in all of them.
+ * A listener is one address; an acceptor is one loop's share in all of them.
  */
 #ifndef SESSAUTH_GATE_LISTENER_H
 #define SESSAUTH_GATE_LISTENER_H
@@ -32,13 +32,14 @@ extern bool listen_address_parse(const char *text, size_t len, ListenAddress *ou
 /*
  * Listens, and says where on stderr, as "what" (empty, or a word and a space). A socket that nobody listens on any more is replaced. At most
  * max_connections clients at a time in all loops that share a total, and at most one more for each loop. NULL, and why on stderr, when it cannot.
+ * From now on each of the loops 0 to loops - 1 is owed connections, so each must have an acceptor.
  */
-extern Listener *listener_open(const ListenAddress *address, const char *what, int max_connections);
+extern Listener *listener_open(const ListenAddress *address, const char *what, int max_connections, int loops);
 extern void listener_stop(Listener *listener);	/* clients are refused from now on, while acceptors may still be there */
 extern void listener_free(Listener *listener);	/* after its acceptors; removes a unix socket. NULL is fine. */
 
 /* Lets this loop take connections, one at a time, so that the loops get about as many each. NULL: no memory. */
-extern Acceptor *acceptor_new(Listener *const *listeners, int count, struct event_base *base, struct evhttp *http, Connections *connections);
+extern Acceptor *acceptor_new(Listener *const *listeners, int count, int loop, struct event_base *base, struct evhttp *http, Connections *connections);
 
 /* Takes no more; NULL is fine. The http must still be there. */
 extern void acceptor_free(Acceptor *acceptor);

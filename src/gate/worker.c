@@ -104,7 +104,8 @@ prepare(Worker *worker)
 	evhttp_set_timeout(worker->http, options->idle_timeout_s);
 	evhttp_set_default_content_type(worker->http, "text/plain");
 	endpoints_serve(worker);
-	worker->acceptor = acceptor_new(worker->gate->listeners, worker->gate->listener_count, worker->base, worker->http, worker->connections);
+	/* This one's number is how many there are before it. */
+	worker->acceptor = acceptor_new(worker->gate->listeners, worker->gate->listener_count, worker->gate->worker_count, worker->base, worker->http, worker->connections);
 	return worker->acceptor != NULL;
 }
 

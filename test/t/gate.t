@@ -103,11 +103,20 @@ subtest 'many connections to many threads' => sub {
 		}
 	}
 	is($served, 120, 'each is served, again and again, over one connection');
+	my $port     = sprintf '%04X', $gate->url =~ /:(\d+)$/;
+	my $sockets  = () = slurp_file('/proc/net/tcp') =~ /^ *\d+: [0-9A-F]+:$port [0-9A-F]+:0000 0A /mg;
+	is($sockets, 4, 'which the kernel spreads over a socket for each thread');
 	my $threads = () = glob "/proc/$gate->{pid}/task/*";
 	cmp_ok($threads, '>=', 7, 'by as many threads as were asked for, and the library\'s two');
 	# Threads that meet a new token at the same moment verify it each.
 	cmp_ok(metric($gate, 'sessauth_gate_requests_total{decision="active",source="local"}'), '<=', 4, 'no thread has verified the token twice');
 	cmp_ok(metric($gate, 'sessauth_gate_requests_total{decision="active",source="cache"}'), '>=', 116, 'the cache knew it after that');
+	my ($address) = $gate->url =~ m{//(.*)};
+	my $second = Sessauth::Process->start('second', [ 'sessauth-gate', '--listen', $address, '--threads', 4, '--redis', $ledger->url,
+		'--jwks', $ledger->write_jwks, '--link-key-file', $ledger->write_link_key ]);
+	poll_until('a second one to end', sub { defined $second->ended });
+	is($second->ended >> 8, 1, 'another gate gets none of them');
+	like($second->log_contents, qr/could not listen on 127\.0\.0\.1 port \d+: Address already in use/, 'and says so');
 	is($gate->stop, 0, 'it ends cleanly');
 };
 
