@@ -240,8 +240,8 @@ listen_tcp(Listener *listener, const ListenAddress *address, int loops, const ch
 static bool
 add_tcp(Listener *listener, const struct sockaddr *address, socklen_t len)
 {
-	bool		first = listener->fd_count == 0;
 	int			on = 1;
+	int			shared = listener->fd_count > 0;
 	unsigned int silence = SILENCE_MS;
 	int			fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
@@ -250,10 +250,8 @@ add_tcp(Listener *listener, const struct sockaddr *address, socklen_t len)
 	listener->fds[listener->fd_count++] = fd;
 	return setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
 		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence, sizeof(silence)) == 0 &&
-		(first || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0) &&
-		bind(fd, address, len) == 0 &&
-		(!first || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0) &&
-		listen(fd, BACKLOG) == 0;
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shared, sizeof(shared)) == 0 && bind(fd, address, len) == 0 &&
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 && listen(fd, BACKLOG) == 0;
 }
 
 static bool

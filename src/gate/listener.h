@@ -38,7 +38,7 @@ extern Listener *listener_open(const ListenAddress *address, const char *what, i
 extern void listener_stop(Listener *listener);	/* clients are refused from now on, while acceptors may still be there */
 extern void listener_free(Listener *listener);	/* after its acceptors; removes a unix socket. NULL is fine. */
 
-/* Lets this loop take connections, one at a time, so that the loops get about as many each. NULL: no memory. */
+/* Lets this loop take connections, one at a time, so that loops that share a socket get about as many each. NULL: no memory. */
 extern Acceptor *acceptor_new(Listener *const *listeners, int count, int loop, struct event_base *base, struct evhttp *http, Connections *connections);
 
 /* Takes no more; NULL is fine. The http must still be there. */

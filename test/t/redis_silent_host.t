@@ -34,6 +34,7 @@ is($gate->wait_auth(login($dba, 'alice')->{access_token}, 200), 200, 'both are t
 
 for my $who (sort keys %strace)
 {
+	poll_until("the $who to connect anew", sub { $strace{$who}->log_contents =~ /TCP_USER_TIMEOUT/ });
 	my $log = $strace{$who}->log_contents;
 	$strace{$who}->stop;
 	like($log, qr/\Q$_\E\], 4\) *= 0/, "the $who asks for $_")
