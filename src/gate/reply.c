@@ -10,6 +10,7 @@
 
 #include "gate/gate.h"
 
+static void send_now(struct evhttp_connection *connection);
 static bool ends_anywhere(struct evhttp_request *request);
 
 void
@@ -22,6 +23,7 @@ reply(Gate *gate, struct evhttp_request *request, int status, const char *phrase
 void
 reply_written(Gate *gate, struct evhttp_request *request, int status, const char *phrase)
 {
+	struct evhttp_connection *connection = evhttp_request_get_connection(request);
 	struct evbuffer *body = evhttp_request_get_output_buffer(request);
 	size_t		len = evbuffer_get_length(body);
 	char		length[24];
@@ -38,6 +40,8 @@ reply_written(Gate *gate, struct evhttp_request *request, int status, const char
 		evbuffer_drain(body, len);
 	}
 	evhttp_send_reply(request, status, phrase, NULL);
+	if (connection)
+		send_now(connection);
 }
 
 void
@@ -51,6 +55,25 @@ reply_to_nobody(struct evhttp_request *request)
 {
 	if (evhttp_request_get_connection(request) == NULL)
 		evhttp_request_free(request);
+}
+
+/*
+ * A bufferevent writes when the loop has turned and found the socket writable: three system calls that say nothing, because it nearly
+ * always is. So what it would do then is done now, and its end is told as it would tell it. What the socket does not take is left to it.
+ */
+static void
+send_now(struct evhttp_connection *connection)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(connection);
+	struct evbuffer *output = bufferevent_get_output(bev);
+
+	evbuffer_unfreeze(output, 1);
+	(void) evbuffer_write(output, bufferevent_getfd(bev));
+	evbuffer_freeze(output, 1);
+	if (evbuffer_get_length(output) > 0)
+		return;
+	bufferevent_disable(bev, EV_WRITE);
+	bufferevent_trigger(bev, EV_WRITE, BEV_TRIG_DEFER_CALLBACKS);
 }
 
 /* With two lengths, or a length and chunks, a proxy and we may not agree where the request ends, and so who sent what follows it (RFC 9112, section 6.3). */

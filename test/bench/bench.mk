@@ -19,11 +19,15 @@ build/bench/sessauth_floor.so: test/bench/floor.c $(patsubst %.c,%.o,$(wildcard 
 
 build/bench/node: test/bench/node.c $(wildcard src/core/*.c) $(NODE_DIR)/libsessauth.a
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O2 -Wall -Wextra -D_GNU_SOURCE -Isrc -pthread $(filter %.c %.a,$^) -L$(libdir) -levent_extra $(NODE_LIBS) -o $@
+	$(CC) -std=gnu11 -O2 -Wall -Wextra -D_GNU_SOURCE -Isrc -pthread $(filter %.c %.a,$^) -L$(libdir) $(NODE_LIBS) -o $@
+
+build/bench/http: test/bench/http.c test/bench/pauses.c test/bench/pauses.h
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -Wall -Wextra -D_GNU_SOURCE -pthread $(filter %.c,$^) -L$(libdir) -levent_core -levent_extra -o $@
 
 build/bench/mirror: test/bench/mirror.c
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 -O2 -Wall -Wextra -I$(includedir) $< -L$(libdir) -lhiredis -lpq -o $@
 
 .PHONY: bench-floor
-bench-floor: build/bench/sessauth_floor.so build/bench/node build/bench/mirror build/tools/publisher
+bench-floor: build/bench/sessauth_floor.so build/bench/node build/bench/http build/bench/mirror build/tools/publisher

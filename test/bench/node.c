@@ -7,25 +7,15 @@
  *	node fill REDIS LINKKEY-HEX STREAMKEY GENERATION COUNT AT UNTIL	revocations 1..COUNT, straight into the stream
  *	node join REDIS JWKS LINKKEY REVOCATIONS		waits until it knows that many and is ready: "ms bytes-each cpu-ms"
  *	node drain REDIS STREAMKEY						reads the stream as a node does, and looks at nothing but ids: "ms"
- *	node constant PORT THREADS						a libevent server that always answers 200, as the floor of the gate
- *	node load PORT CONNECTIONS SECONDS RATE TOKEN	requests of /auth; RATE 0: as many as go; "rate p50-us p99-us errors"
  */
-#include <errno.h>
-#include <event2/buffer.h>
-#include <event2/event.h>
-#include <event2/http.h>
-#include <fcntl.h>
 #include <hiredis/hiredis.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <openssl/evp.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,7 +27,6 @@
 #define THREADS_MAX	64
 #define ROUNDS_MAX	32
 #define TOKENS_MAX	1024
-#define SAMPLES_MAX	4000000
 
 typedef long (*Work) (int thread);	/* one batch; how many that were */
 
@@ -426,152 +415,6 @@ drain(char **argv)
 	printf("%.0f\n", (now_s() - begun) * 1000);
 }
 
-/* ---- HTTP ---- */
-
-static void
-on_constant(struct evhttp_request *request, void *arg)
-{
-	struct evbuffer *body = evbuffer_new();
-
-	(void) arg;
-	evbuffer_add(body, "ok\n", 3);
-	evhttp_send_reply(request, 200, "OK", body);
-	evbuffer_free(body);
-}
-
-static void *
-run_constant(void *arg)
-{
-	struct event_base *base = event_base_new();
-	struct evhttp *http = evhttp_new(base);
-
-	evhttp_set_gencb(http, on_constant, NULL);
-	evhttp_set_default_content_type(http, "text/plain");
-	if (evhttp_accept_socket(http, (int) (size_t) arg) != 0)
-		die("cannot accept");
-	event_base_dispatch(base);
-	return NULL;
-}
-
-static void
-constant(char **argv)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t) atoi(argv[0])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int			threads = atoi(argv[1]);
-	pthread_t	thread;
-
-	/* A socket for each, so that each has its share of the connections. */
-	for (int i = 0; i < threads; i++)
-	{
-		int			fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-		int			on = 1;
-
-		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
-		if (bind(fd, (struct sockaddr *) &address, sizeof(address)) != 0 || listen(fd, 128) != 0)
-			die("cannot listen");
-		pthread_create(&thread, NULL, run_constant, (void *) (size_t) fd);
-	}
-	printf("listening\n");
-	fflush(stdout);
-	pause();
-}
-
-typedef struct Client
-{
-	int			fd;
-	double		sent;			/* 0: free */
-} Client;
-
-static int
-by_float(const void *a, const void *b)
-{
-	float		x = *(const float *) a;
-	float		y = *(const float *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-/*
- * With a rate, requests have a time at which they are due, and latency counts from then on, however long a
- * slow answer has kept the connections busy. The client sleeps until then: one that spins would keep a
- * core from the server.
- */
-static void
-load(char **argv)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t) atoi(argv[0])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int			count = atoi(argv[1]);
-	double		seconds = atof(argv[2]);
-	double		per_second = atof(argv[3]);
-	char		request[4096];
-	int			len = snprintf(request, sizeof(request), "GET /auth HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer %s\r\n\r\n", argv[4]);
-	Client	   *clients = calloc((size_t) count, sizeof(Client));
-	struct pollfd *polls = calloc((size_t) count, sizeof(struct pollfd));
-	float	   *latencies = malloc(SAMPLES_MAX * sizeof(float));
-	long		answered = 0;
-	long		sent = 0;
-	long		errors = 0;
-	double		begun;
-	double		now;
-
-	for (int i = 0; i < count; i++)
-	{
-		int			on = 1;
-
-		clients[i].fd = socket(AF_INET, SOCK_STREAM, 0);
-		if (connect(clients[i].fd, (struct sockaddr *) &address, sizeof(address)) != 0)
-			die("cannot connect");
-		setsockopt(clients[i].fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		fcntl(clients[i].fd, F_SETFL, O_NONBLOCK);
-		polls[i] = (struct pollfd) {.fd = clients[i].fd, .events = POLLIN};
-	}
-	prctl(PR_SET_TIMERSLACK, 1000);
-	begun = now = now_s();
-	while (now - begun < seconds && answered < SAMPLES_MAX)
-	{
-		double		wait = 0.1;
-		struct timespec timeout;
-
-		for (int i = 0; i < count; i++)
-		{
-			double		due = per_second > 0 ? begun + (double) sent / per_second : now;
-
-			if (clients[i].sent != 0)
-				continue;
-			if (due > now)
-			{
-				wait = due - now < wait ? due - now : wait;
-				continue;
-			}
-			if (write(clients[i].fd, request, (size_t) len) != len)
-				die("cannot write");
-			clients[i].sent = per_second > 0 ? due : now_s();
-			sent++;
-		}
-		timeout = (struct timespec) {0, (long) (wait * 1e9)};
-		ppoll(polls, (nfds_t) count, &timeout, NULL);
-		now = now_s();
-		for (int i = 0; i < count; i++)
-		{
-			char		answer[4096];
-			ssize_t		n;
-
-			if (!(polls[i].revents & POLLIN))
-				continue;
-			n = read(clients[i].fd, answer, sizeof(answer));
-			if (n < 5 || memcmp(answer + n - 3, "ok\n", 3) != 0 || memcmp(answer + 9, "200", 3) != 0)
-				errors++;
-			latencies[answered++] = (float) (now_s() - clients[i].sent);
-			clients[i].sent = 0;
-		}
-	}
-	qsort(latencies, (size_t) answered, sizeof(float), by_float);
-	if (answered == 0)
-		die("no answers");
-	printf("%.0f %.0f %.0f %ld\n", (double) answered / (now - begun), (double) latencies[answered / 2] * 1e6,
-		   (double) latencies[answered * 99 / 100] * 1e6, errors);
-}
-
 int
 main(int argc, char **argv)
 {
@@ -583,10 +426,6 @@ main(int argc, char **argv)
 		join(argv + 2);
 	else if (argc == 4 && strcmp(argv[1], "drain") == 0)
 		drain(argv + 2);
-	else if (argc == 4 && strcmp(argv[1], "constant") == 0)
-		constant(argv + 2);
-	else if (argc == 7 && strcmp(argv[1], "load") == 0)
-		load(argv + 2);
 	else
 		die("see the top of test/bench/node.c");
 	return 0;

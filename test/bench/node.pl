@@ -2,7 +2,8 @@
 #		What a decision costs, in the process and over HTTP: `make bench-node`.
 #
 # Product and floor take turns in one run; what is shown is the median of the rounds. Floors: one Redis GET per
-# request, OpenSSL's own ES256 verification, and the same libevent server answering a constant 200.
+# request, OpenSSL's own ES256 verification, and the same libevent server answering a constant 200. Over HTTP the client has one
+# processor and the servers take turns on the others: where all share them, a latency says mostly how long the client waited for one.
 #
 # Settings by environment: BENCH_SECONDS (2) of each measurement, BENCH_ROUNDS (5), BENCH_REVOCATIONS (1000000), BENCH_ONLY (a
 # pattern: rates, gate, join).
@@ -11,18 +12,19 @@ use strict;
 use warnings;
 
 use IO::Select;
-use Sessauth::Bench qw(mark median stolen);
+use Sessauth::Bench qw(median processors stolen);
 use Sessauth::Process qw(free_port poll_until private_dir);
 use Sessauth::Publisher;
 use Sessauth::Redis;
 
-use constant WINDOWS => 8;	# of latency, in the time of one measurement; more while the host does not let enough of them alone
+use constant ALONE_AT_LEAST => 25;	# percent of a round, for its p99 to count
 
 my $seconds     = $ENV{BENCH_SECONDS}     // 2;
 my $rounds      = $ENV{BENCH_ROUNDS}      // 5;
 my $revocations = $ENV{BENCH_REVOCATIONS} // 1_000_000;
 my $only        = $ENV{BENCH_ONLY}        // '.';
 my $program     = ($ENV{TESTDIR} // '.') . '/build/bench/node';
+my $http        = ($ENV{TESTDIR} // '.') . '/build/bench/http';
 
 $| = 1;
 chomp(my $cores = `nproc`);
@@ -61,40 +63,43 @@ sub rates
 
 sub gate
 {
+	my @cores  = processors();
+	my @theirs = @cores > 1 ? @cores[ 1 .. $#cores ] : @cores;
 	my $ledger = Sessauth::Publisher->new(redis => $redis, prefix => 'gate:');
-	my $gate   = $ledger->start_gate(max_staleness => '1h', arguments => [ '--threads', $cores ]);
+	my $gate   = $ledger->start_gate(max_staleness => '1h', arguments => [ '--threads', scalar @theirs ]);
 	poll_until('the gate', sub { $ledger->work; $gate->is_ready });
 	my $token = $ledger->token(exp => $ledger->now_s + 36000);
 	my $port  = free_port();
-	my $floor = Sessauth::Process->start('floor', [ $program, 'constant', $port, $cores ]);
+	my $floor = Sessauth::Process->start('floor', [ $http, 'constant', $port, scalar @theirs ]);
 	poll_until('the floor', sub { $floor->log_contents =~ /listening/ });
-	my ($gate_port) = $gate->url =~ /:(\d+)$/;
-	my (@gate, @floor);
+	$_->move_to(@theirs) for $gate, $floor;
+	my %port = (gate => $gate->url =~ /:(\d+)$/, floor => $port);
+
+	my %rate = (gate => [], floor => []);
 	for my $round (1 .. $rounds)
 	{
-		push @gate,  (load($gate_port, 16, $seconds, 0, $token))[0];
-		push @floor, (load($port, 16, $seconds, 0, $token))[0];
+		push @{ $rate{$_} }, load($port{$_}, 0, $token)->{rate} for qw(gate floor);
 	}
 	printf "\n%-44s %12s %12s %7s   %s\n", 'requests a second over HTTP, 16 connections', 'gate', 'floor', 'ratio', 'bar';
-	show('/auth; floor: constant 200', median(@gate), median(@floor), 0.8);
+	printf "(both on processor %s, the client on %s)\n", join(',', @theirs), $cores[0];
+	show('/auth; floor: constant 200', median(@{ $rate{gate} }), median(@{ $rate{floor} }), 0.8);
 
-	# Many short windows: what the machine's host keeps for others shows in some, and those say nothing about either server.
-	my (%all, %quiet);
-	my $enough = 0;
-	for my $window (1 .. 3 * WINDOWS * $rounds)
+	# Rounds in which the host left us too little say nothing about either server; there may be as many again.
+	my $half = median(@{ $rate{gate} }) / 2;
+	my (%all, %alone);
+	for my $round (1 .. 3 * $rounds)
 	{
-		last if $enough && $window > WINDOWS * $rounds;
-		for my $server ([ gate => $gate_port ], [ floor => $port ])
+		last if $round > $rounds && !grep { @{ $alone{$_} // [] } < $rounds } qw(gate floor);
+		for my $server (qw(gate floor))
 		{
-			my $mark = mark();
-			my $p99  = (load($server->[1], 16, $seconds / WINDOWS, median(@gate) / 2, $token))[2] / 1000;
-			push @{ $all{ $server->[0] } },   $p99;
-			push @{ $quiet{ $server->[0] } }, $p99 if stolen($mark) == 0;
+			my $load = load($port{$server}, $half, $token);
+			push @{ $all{$server} }, $load->{p99} / 1000;
+			push @{ $alone{$server} }, $load->{alone_p99} / 1000 if $load->{alone} >= ALONE_AT_LEAST;
 		}
-		$enough = !grep { @{ $quiet{$_} // [] } < 3 * $rounds } qw(gate floor);
 	}
-	show_p99(sprintf('p99 at half of its peak, ms, %d windows', scalar @{ $all{gate} }), \%all, $enough ? undef : 1);
-	show_p99(sprintf('the same, in %d without a pause of the host', scalar @{ $quiet{gate} }), \%quiet, 1) if $enough;
+	my $enough = !grep { @{ $alone{$_} // [] } < $rounds } qw(gate floor);
+	show_p99(sprintf('p99 at half of its peak (%.0f), ms', $half), \%all, $enough ? undef : 1);
+	show_p99('the same, while the host paused no processor', \%alone, 1) if $enough;
 	$floor->stop;
 	$gate->stop;
 	return;
@@ -134,13 +139,24 @@ sub redis_cpu_ms
 
 sub redis_url { my ($ledger) = @_; return 'redis://127.0.0.1:' . $redis->port . "?prefix=$ledger->{prefix}"; }
 
-sub load { my ($port, $connections, $for, $rate, $token) = @_; return split ' ', run('load', $port, $connections, $for, $rate, $token); }
-
-sub run
+# Rates are a second, latencies in us; alone: the part of the time, in percent, in which the host paused no processor.
+sub load
 {
-	open my $out, '-|', $program, @_ or die "$program: $!";
+	my ($port, $rate, $token) = @_;
+	my %load;
+	@load{qw(rate p50 p99 errors alone_p99 alone)} = split ' ', output_of($http, 'load', $port, 16, $seconds, $rate, $token);
+	die "$load{errors} requests were not answered 200\n" if $load{errors};
+	return \%load;
+}
+
+sub run { return output_of($program, @_); }
+
+sub output_of
+{
+	my ($command, @arguments) = @_;
+	open my $out, '-|', $command, @arguments or die "$command: $!";
 	my $text = do { local $/; <$out> };
-	close $out or die "$program $_[0]: $?";
+	close $out or die "$command $arguments[0]: $?";
 	return $text;
 }
 

@@ -9,9 +9,9 @@ use warnings;
 use Exporter 'import';
 use List::Util qw(max sum);
 use Sessauth::Postgres qw(connect_to);
-use Sessauth::Process qw(now_ms);
+use Sessauth::Process qw(now_ms slurp_file);
 
-our @EXPORT_OK = qw(mark median new_database number stolen TOKENS USERS);
+our @EXPORT_OK = qw(median new_database number processors stolen TOKENS USERS);
 
 use constant USERS  => 10_000;
 use constant TOKENS => 1_000;
@@ -68,14 +68,13 @@ sub new_database
 	return $dbh;
 }
 
-# What part of the machine's time its host has kept for others, in percent, since it was marked, or since the start.
+# What part of the machine's time its host has kept for others since the start, in percent.
 my $start = mark();
 
 sub stolen
 {
-	my ($from) = @_;
-	my ($before, $now) = ($from // $start, mark());
-	return $now->{total} > $before->{total} ? 100 * ($now->{stolen} - $before->{stolen}) / ($now->{total} - $before->{total}) : 0;
+	my $now = mark();
+	return $now->{total} > $start->{total} ? 100 * ($now->{stolen} - $start->{stolen}) / ($now->{total} - $start->{total}) : 0;
 }
 
 sub mark
@@ -83,6 +82,13 @@ sub mark
 	open my $file, '<', '/proc/stat' or return { stolen => 0, total => 0 };
 	my (undef, @ticks) = split ' ', scalar <$file>;
 	return { stolen => $ticks[7], total => sum(@ticks[ 0 .. 7 ]) };
+}
+
+# The numbers of those that we may run on.
+sub processors
+{
+	my ($list) = slurp_file('/proc/self/status') =~ /^Cpus_allowed_list:\s*(\S+)/m;
+	return map { my ($from, $to) = split /-/; $from .. $to // $from } split /,/, $list;
 }
 
 sub median

@@ -133,6 +133,16 @@ sub continue
 	return;
 }
 
+# From now on it runs on these processors alone (their numbers), with all of its threads.
+sub move_to
+{
+	my ($self, @processors) = @_;
+	open my $out, '-|', 'taskset', '-a', '-c', '-p', join(',', @processors), $self->{pid} or croak "taskset: $!";
+	() = <$out>;
+	close $out or croak "taskset: $?";
+	return;
+}
+
 sub pid  { return $_[0]->{pid}; }
 sub name { return $_[0]->{name}; }
 
