@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define SIZE_MIN 256
+#define FULL_TENTHS 7			/* then it doubles, so that a revocation takes at most 20 / 7 entries: 92 bytes */
 
 static MemoryEntry *find(const MemoryEntry *entries, size_t size, const MemoryName *name);
 static bool grow(Memory *memory, int64_t now);
@@ -162,7 +163,7 @@ memory_build_pruned(const Memory *memory, int64_t now, bool force, MemoryTable *
 	}
 	if (expired == 0 || (!force && expired * 4 < memory->count))
 		return false;
-	while (size * 5 < (memory->count - expired) * 10)
+	while (size * FULL_TENTHS < (memory->count - expired) * 10)
 		size *= 2;
 
 	/* Without memory for it, what has expired stays a little longer. */
@@ -184,7 +185,7 @@ memory_exchange(Memory *memory, MemoryTable *table)
 static bool
 is_crowded(const Memory *memory, size_t more)
 {
-	return (memory->count + more) * 10 > memory->size * 7;
+	return (memory->count + more) * 10 > memory->size * FULL_TENTHS;
 }
 
 static bool

@@ -184,6 +184,33 @@ test_bound(void)
 	memory_free(&memory);
 }
 
+/* Just after the table has doubled there is the most room for each, and after a wave has expired it could stay. */
+static void
+test_size(void)
+{
+	size_t		worst = 0;
+	char		uid[16];
+
+	memory_init(&memory, 100000);
+	for (int i = 0; i < 20000; i++)
+	{
+		snprintf(uid, sizeof(uid), "u%d", i);
+		apply(SA_KIND_USER, "t", uid, 3, i < 3000 ? NOW + 10 + i % 3 : NOW + 100 + i, NOW);
+		if (i > 1000 && memory.size * sizeof(MemoryEntry) / memory.count > worst)
+			worst = memory.size * sizeof(MemoryEntry) / memory.count;
+	}
+	ok(worst <= 100, "growing, a revocation takes at most 100 bytes (%zu)", worst);
+	worst = 0;
+	for (int64_t now = NOW + 20; memory.count > 1000; now += 100)
+	{
+		memory_prune(&memory, now, true);
+		if (memory.count > 1000 && memory.size * sizeof(MemoryEntry) / memory.count > worst)
+			worst = memory.size * sizeof(MemoryEntry) / memory.count;
+	}
+	ok(worst > 0 && worst <= 100, "shrinking, too (%zu)", worst);
+	memory_free(&memory);
+}
+
 /* Against an array, with a clock that moves: never forgotten early, whatever is pruned when. */
 static void
 test_like_naive(unsigned int seed)
@@ -234,6 +261,7 @@ main(void)
 	test_exchange();
 	test_expired();
 	test_bound();
+	test_size();
 	for (unsigned int seed = 1; seed <= 5; seed++)
 		test_like_naive(seed);
 	return tap_done();
