@@ -23,7 +23,9 @@
 #define BACKOFF_FIRST_MS	50
 #define BACKOFF_MAX_MS		2000
 #define GOODBYE_MS			500
+#define BASE_DESCRIPTORS	8
 
+static struct event_base *new_base(void);
 static void *run(void *arg);
 static void on_wake(evutil_socket_t fd, short what, void *arg);
 static void load_key(Follower *follower);
@@ -56,7 +58,7 @@ follower_start(SessauthNode *node)
 	node->follower = follower;
 	if (pipe2(follower->pipe, O_CLOEXEC | O_NONBLOCK) != 0)
 		return false;
-	follower->base = event_base_new();
+	follower->base = new_base();
 	if (follower->base == NULL)
 		return false;
 	follower->reader = redis_link_new(follower->base, &node->redis, node->redis_password_file, &events);
@@ -72,6 +74,23 @@ follower_start(SessauthNode *node)
 	snprintf(node->redis_state[REDIS_READ], sizeof(node->redis_state[REDIS_READ]), "not connected yet");
 	follower->running = node_start_thread(&follower->thread, run, follower);
 	return follower->running;
+}
+
+/*
+ * libevent ends the process when it cannot have the descriptors that a loop needs, four at most. So as many and some more are had and given back
+ * before; that another thread of the host takes the very last ones in between is what remains.
+ */
+static struct event_base *
+new_base(void)
+{
+	int			spare[BASE_DESCRIPTORS];
+	int			count = 0;
+
+	while (count < BASE_DESCRIPTORS && (spare[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+		count++;
+	for (int i = 0; i < count; i++)
+		close(spare[i]);
+	return count == BASE_DESCRIPTORS ? event_base_new() : NULL;
 }
 
 void

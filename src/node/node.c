@@ -55,7 +55,7 @@ sessauth_open(const SessauthOptions *options)
 		lease_init(&node->lease, node->max_staleness);
 		if (!ask_start(node) || (node->redis_url && !follower_start(node)) || (node->pg_conninfo && !pg_follower_start(node)) ||
 			!keys_start(node) || !upkeep_start(node))
-			why = "could not start a thread";
+			why = "could not start: no more threads or descriptors";
 	}
 	if (why && why != node->error)
 		snprintf(node->error, sizeof(node->error), "%s", why);

@@ -205,7 +205,7 @@ typedef struct SessauthStatus
 
 /*
  * Opens a node and starts its threads. Redis and PostgreSQL may be down: the
- * node is then not ready and keeps trying. Wrong options are the only failure: sessauth_error
+ * node is then not ready and keeps trying. It fails for wrong options, and without threads, descriptors or memory for them: sessauth_error
  * says which, and only sessauth_close may follow. NULL only when out of memory.
  */
 SESSAUTH_API SessauthNode *sessauth_open(const SessauthOptions *options);

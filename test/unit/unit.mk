@@ -40,7 +40,7 @@ check-unit: $(UNIT_TESTS)
 	prove $(UNIT_TESTS)
 
 # Programs that Perl tests start, and a library that one of them preloads.
-TEST_TOOLS = build/tools/publisher build/tools/wall_clock.so build/tools/node_watch-address \
+TEST_TOOLS = build/tools/publisher build/tools/wall_clock.so build/tools/node_watch-address build/tools/few_descriptors-address \
              $(foreach sanitizer,thread address,build/tools/node_threads-$(sanitizer) build/tools/ask_threads-$(sanitizer) \
                  build/tools/sessauth-gate-$(sanitizer))
 
@@ -58,13 +58,13 @@ SANITIZED_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-format-truncation -g -O
 SANITIZED_NODE   = $(patsubst src/%.c,%.o,$(wildcard src/core/*.c src/node/*.c))
 SANITIZED_GATE   = $(patsubst src/%.c,%.o,$(wildcard src/gate/*.c))
 
-# sanitized NAME,FLAGS: node_threads-NAME, ask_threads-NAME, node_watch-NAME and sessauth-gate-NAME
+# sanitized NAME,FLAGS: node_threads-NAME, ask_threads-NAME, node_watch-NAME, few_descriptors-NAME and sessauth-gate-NAME
 define sanitized
 build/tools/$(1)/%.o: src/%.c $(UNIT_HEADERS) $(wildcard src/gate/*.h)
 	@mkdir -p $$(@D)
 	$(UNIT_CC) $(SANITIZED_CFLAGS) -fsanitize=$(2) -c $$< -o $$@
 
-build/tools/node_threads-$(1) build/tools/ask_threads-$(1) build/tools/node_watch-$(1): build/tools/%-$(1): test/tools/%.c $(addprefix build/tools/$(1)/,$(SANITIZED_NODE))
+build/tools/node_threads-$(1) build/tools/ask_threads-$(1) build/tools/node_watch-$(1) build/tools/few_descriptors-$(1): build/tools/%-$(1): test/tools/%.c $(addprefix build/tools/$(1)/,$(SANITIZED_NODE))
 	$(UNIT_CC) $(SANITIZED_CFLAGS) -fsanitize=$(2) $$^ -L$(libdir) $(NODE_LIBS) -o $$@
 
 build/tools/sessauth-gate-$(1): $(addprefix build/tools/$(1)/,$(SANITIZED_NODE) $(SANITIZED_GATE))
