@@ -1,7 +1,7 @@
 # node_threads.t
 #		One node under many threads that decide, watch and ask, while revocations, new
 #		keys and an outage of Redis come in, and once more with Redis and PostgreSQL bringing them at the same time; under
-#		ThreadSanitizer, and under the address and undefined behaviour sanitizers.
+#		ThreadSanitizer, under the address and undefined behaviour sanitizers, and as the library that is installed under valgrind.
 
 use strict;
 use warnings;
@@ -22,6 +22,7 @@ for my $sanitizer ('thread', 'address')
 	subtest "$sanitizer sanitizer" => sub { run_under($sanitizer) };
 	subtest "$sanitizer sanitizer, two transports" => sub { run_both($sanitizer) };
 }
+subtest 'valgrind' => sub { run_under('valgrind') };
 
 done_testing();
 
@@ -103,8 +104,11 @@ sub program
 	my ($sanitizer, $dir, $work, $url, $jwks, $link_key, @more) = @_;
 	local $ENV{TSAN_OPTIONS} = "halt_on_error=1 exitcode=66 suppressions=$FindBin::Bin/../tools/tsan.supp log_path=$dir/report";
 	local $ENV{ASAN_OPTIONS} = "log_path=$dir/report";
-	my $program = ($ENV{TESTDIR} // '.') . "/build/tools/node_threads-$sanitizer";
-	my $pid = IPC::Open2::open2(my $from, my $to, $program, $url, $jwks, $link_key, "$dir/tokens", @more);
+	my @command = (($ENV{TESTDIR} // '.') . "/build/tools/node_threads-$sanitizer", $url, $jwks, $link_key, "$dir/tokens", @more);
+
+	# Its threads take turns, and without fair-sched one of them may have all.
+	unshift @command, qw(valgrind --quiet --fair-sched=yes --error-exitcode=66 --leak-check=full), "--log-file=$dir/report" if $sanitizer eq 'valgrind';
+	my $pid = IPC::Open2::open2(my $from, my $to, @command);
 	my $report = sub { map { slurp_file($_) } glob "$dir/report*" };
 	my $becomes = sub {
 		my ($name, $pattern) = @_;
