@@ -92,6 +92,14 @@ apply_prune(SessauthNode *node)
 }
 
 void
+apply_keys(SessauthNode *node, const SaKeySet *before, const SaKeySet *now)
+{
+	pthread_mutex_lock(&node->apply_lock);
+	news_keys(node, before, now);
+	pthread_mutex_unlock(&node->apply_lock);
+}
+
+void
 apply_drop_lease(SessauthNode *node)
 {
 	begin(node);

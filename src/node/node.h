@@ -158,6 +158,7 @@ extern void upkeep_stop(SessauthNode *node);
 /* news.c; with apply_lock, without known_lock */
 extern void news_revoked(SessauthNode *node, const SaEntry *entry);
 extern void news_missed(SessauthNode *node, int64_t before, int64_t horizon);	/* the lease's horizon has moved (us) */
+extern void news_keys(SessauthNode *node, const SaKeySet *before, const SaKeySet *now);	/* other ones are in use */
 
 /* node.c */
 extern void node_log(SessauthNode *node, SessauthLevel level, const char *format,...) __attribute__((format(printf, 3, 4)));

@@ -55,7 +55,7 @@ sub decides
 	$ledger->revoke(user => 'acme', $user, 2);
 	poll_until('the revocation', sub { $ledger->work; $gate->auth($revoked) == 401 });
 	is(join(' ', map { $gate->auth($expires{$_}) } 200, 401), '200 401', "$when: tokens expire by the ledger's time");
-	is($gate->auth($ledger->token(iat => $now + 300, exp => $now + 600)), 401, "$when: and begin by it");
+	is($gate->auth($ledger->token(iat => $now + 300, exp => $now + 600)), 503, "$when: and begin by it");
 	return;
 }
 

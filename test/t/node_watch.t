@@ -94,7 +94,7 @@ subtest 'more revocations than the node may remember' => sub {
 	revoke_session($login{missed});
 	my $missed = watch($small, $login{missed});
 	is($missed->{said}, 'cannot_tell watched', 'a session whose revocation the node could not keep can be watched');
-	told($small, $missed->{number}, 'and its watch is told');
+	is(say_to($small, "wait $login{missed}{access_token}"), 'revoked', 'and who asks is told what happened before that');
 	$watch{later} = watched($small, $login{later}, 'cannot_tell');
 	revoke_session($login{later});
 	told($small, $watch{later}, 'as is one that watched before its revocation');
