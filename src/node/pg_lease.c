@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "node/apply.h"
+#include "node/pg_backlog.h"
 #include "node/pg_row.h"
 
 #define CALL_US		3000000
@@ -72,7 +73,11 @@ pg_lease_call(SessauthNode *node, PGconn *conn, int wake_fd, PgCursor *cursor, c
 	if (rows.has_grant)
 		memset(cursor, 0, sizeof(*cursor));
 	else
+	{
 		advance(node, &rows, cursor);
+		if (rows.understood && rows.fit && cursor->g[0] != '\0')
+			pg_backlog_read(node, conn, wake_fd, cursor, &outcome.broken);
+	}
 	next = claim_of(node, cursor);
 	outcome.advanced = (outcome.granted || !rows.has_grant) && (strcmp(next.g, claim.g) != 0 || next.n > claim.n);
 	return outcome;
