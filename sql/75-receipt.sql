@@ -21,11 +21,11 @@ COMMENT ON FUNCTION sessauth.revocations_since(uuid, bigint) IS
 	'The revocations after a number, at most 10000; all that still matter when the generation is null or another one';
 
 CREATE FUNCTION sessauth.lease(
-	node text, max_staleness interval, generation uuid, n bigint,
+	node text, max_staleness interval, generation uuid, n bigint, told_at bigint DEFAULT NULL,
 	OUT kind text, OUT g uuid, OUT number bigint, OUT tenant_id text, OUT user_id text, OUT session_id uuid, OUT kid text,
 	OUT epoch bigint, OUT event_id bigint, OUT at timestamptz, OUT until timestamptz, OUT low bigint) RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_lease';
-COMMENT ON FUNCTION sessauth.lease(text, interval, uuid, bigint) IS
+COMMENT ON FUNCTION sessauth.lease(text, interval, uuid, bigint, bigint) IS
 	'For nodes: the revocations that the node lacks after number n of a generation, and as the last row, when they are all, the lease: whoever has applied them may decide alone until max_staleness after the call was made; throws 22023, 25006 on a standby, 53400, 55000';
 
 CREATE FUNCTION sessauth.revocations_packed(generation uuid, n bigint, OUT last bigint, OUT packed bytea) RETURNS record

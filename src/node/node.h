@@ -98,6 +98,12 @@ struct SessauthNode
 	Lease		lease;
 	LedgerClock ledger_clock;
 	Memory		memory;
+	struct
+	{
+		char		g[SA_UUID_SIZE];
+		int64_t		n;
+		int64_t		at;
+	}			newest;			/* of the entries with a number that were applied; by it a ledger whose storage went back is found out */
 	int64_t		rescans;
 	int64_t		refused_entries;
 	int64_t		connects;

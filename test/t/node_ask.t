@@ -273,7 +273,7 @@ done_testing();
 sub login { return row($app, 'SELECT * FROM sessauth.issue_session(?, ?)', 'acme', $_[0])->{access_token}; }
 
 # PostgreSQL answers questions about tokens only: the lease comes over Redis.
-sub no_leases { $dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint) FROM gate'); return; }
+sub no_leases { $dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint, bigint) FROM gate'); return; }
 
 sub signal_worker
 {

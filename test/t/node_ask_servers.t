@@ -15,7 +15,7 @@ my ($ledger, $dba) = worker_ledger('main', mirror => 0, config => "max_connectio
 my $app = $ledger->dbh('app');
 
 # Questions about tokens only: nobody gets a lease, so nothing is decided by a node alone.
-$dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint) FROM gate');
+$dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint, bigint) FROM gate');
 my %token = map { $_ => login($dba, $_)->{access_token} } qw(alice bob carol);
 revoke_user('bob');
 

@@ -16,7 +16,7 @@ my ($ledger, $dba, $redis) = worker_ledger('main');
 my $app = $ledger->dbh('app');
 
 # PostgreSQL answers questions about tokens only: the lease comes over Redis.
-$dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint) FROM gate');
+$dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint, bigint) FROM gate');
 
 my @nodes;	# [pid, to, from, number of the next watch, its directory of reports]
 
