@@ -246,7 +246,8 @@ $_->disconnect for $dba, $app;
 for my $gate (@patient)
 {
 	accepted($gate, $newer, 'when they are back, the gate serves by itself');
-	like(substr($gate->log_contents, $logged{ $gate->name }), qr/following PostgreSQL/, 'and says so');
+	poll_until('it to say so', sub { substr($gate->log_contents, $logged{ $gate->name }) =~ /following PostgreSQL/ });
+	pass('and says so');
 }
 revoke_user('newer');
 refused($_, $newer, 'and hears of revocations') for @patient;
