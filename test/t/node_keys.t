@@ -27,7 +27,7 @@ $standby->start;
 
 my $redis = Sessauth::Redis->start_server;
 my $gate  = start_gate($standby, $redis);
-poll_until('the gate to complain', sub { $gate->log_contents =~ /standby/ });
+poll_until('the gate to complain of keys', sub { $gate->log_contents =~ /keys: .*standby/ });
 like($gate->log_contents, qr/target_session_attrs/, 'a gate whose PostgreSQL is a standby says what to do');
 like($gate->get('/readyz')->{content}, qr/no keys yet/, 'and has no keys');
 is($gate->get('/.well-known/jwks.json')->{status}, 503, 'nor publishes any');
