@@ -54,8 +54,9 @@ sub run
 	printf "listening on %d\n", $listener->sockport;
 	while (1)
 	{
-		for my $from (grep { $_->opened } $select->can_read(0.01))
+		for my $from ($select->can_read(0.01))
 		{
+			next if !$from->opened;	# its other side has just ended
 			if ($from == $listener)
 			{
 				my $client = $listener->accept or next;
