@@ -39,16 +39,11 @@ sub ask
 
 sub users { return join ' ', map { $_->{user_id} // '-' } @_; }
 
-# Only while it does not run is it certain that nothing gets a number. It is stopped between two transactions.
+# Only while it does not run is it certain that nothing gets a number.
 sub without_worker
 {
 	my ($code) = @_;
-	my $pid = worker_pid();
-	poll_until('the worker to stop where it holds nothing', sub {
-		kill 'STOP', $pid or die "kill: $!";
-		return 1 if !value($dba, 'SELECT count(*) FROM pg_locks WHERE pid = ?', $pid) && !value($dba, 'SELECT backend_xmin FROM pg_stat_activity WHERE pid = ?', $pid);
-		kill 'CONT', $pid;
-		return 0 });
+	my $pid = pause_worker($dba);
 	my $ok = eval { $code->(); 1 };
 	my $error = $@;
 	kill 'CONT', $pid;

@@ -1,6 +1,6 @@
 # node_keys.t
-#		Signing keys from PostgreSQL: those of a standby may be old, so a gate does not judge by them; and who
-#		makes up names of keys keeps nobody from a new one.
+#		Signing keys from PostgreSQL: those of a standby may be old, so a gate does not judge by them; who
+#		makes up names of keys keeps nobody from a new one; and one that is revoked stops everywhere.
 
 use strict;
 use warnings;
@@ -27,7 +27,7 @@ $standby->start;
 
 my $redis = Sessauth::Redis->start_server;
 my $gate  = start_gate($standby, $redis);
-poll_until('the gate to complain', sub { $gate->log_contents =~ /standby/ });
+poll_until('the gate to complain of keys', sub { $gate->log_contents =~ /keys: .*standby/ });
 like($gate->log_contents, qr/target_session_attrs/, 'a gate whose PostgreSQL is a standby says what to do');
 like($gate->get('/readyz')->{content}, qr/no keys yet/, 'and has no keys');
 is($gate->get('/.well-known/jwks.json')->{status}, 503, 'nor publishes any');
@@ -40,7 +40,7 @@ $gate->stop;
 
 # ---- a flood of made-up kids ----
 
-my ($ledger, $dba) = worker_ledger('flooded', mirror => 0, config => "track_functions = all\n");
+my ($ledger, $dba) = worker_ledger('flooded', mirror => 0, config => "track_functions = all\nsessauth.max_lease = 2s\n");
 my $alice = login($dba, 'alice');
 $gate = start_gate($ledger, undef, arguments => [ '--admin-listen', '127.0.0.1:0' ])->wait_ready;
 is($gate->auth($alice->{access_token}), 200, 'a token is good');
@@ -66,6 +66,31 @@ my $made_up = 0;
 $made_up += $_ for HTTP::Tiny->new->get("$admin/metrics")->{content} =~ /^sessauth_gate_requests_total\{decision="(?:unknown_key|cannot_tell)",source="\w+"\} (\d+)$/mg;
 cmp_ok($made_up, '>', 100, 'hundreds of made-up kids were looked for');
 cmp_ok($calls->() - $before, '<=', $elapsed + 3, 'PostgreSQL was asked for keys once a second, no more');
+
+# ---- a key that is revoked ----
+
+value($dba, q{SELECT sessauth.add_mirror('main', ?)}, $redis->url);
+wait_streaming($dba);
+my $stolen = login($dba, 'mallory')->{access_token};
+my ($kid)  = $dba->selectrow_array(q{SELECT kid FROM sessauth.keys WHERE state = 'signing'});
+value($dba, 'SELECT sessauth.rotate_signing_key()');
+my $newer  = login($dba, 'carol')->{access_token};
+
+# Their files of keys keep the revoked one: they hear of it over Redis, and of nothing else.
+my %pinned = Sessauth::Gate::pinned_keys($dba);
+my $start_pinned = sub { return Sessauth::Gate->start_gate(node => $_[0], redis => $redis->url, max_staleness => '2s', arguments => [%pinned])->wait_ready };
+my @nodes  = ($gate, start_gate($ledger, $redis, node => 'both')->wait_ready, $start_pinned->('pinned'));
+for my $node (@nodes) { $node->wait_auth($_, 200) for $stolen, $newer }
+my $event = value($dba, 'SELECT sessauth.revoke_signing_key(?)', $kid);
+ok(value($dba, q{SELECT sessauth.await_receipt(?, '60s')}, $event), 'a revoked key has a receipt');
+my %said = map { $_->auth($stolen) => 1 } @nodes;
+push @nodes, $start_pinned->('late');
+for my $node (@nodes)
+{
+	poll_until('a revoked key to be refused', sub { my $status = $node->auth($stolen); $said{$status}++; $status == 401 });
+	is($node->wait_auth($newer, 200), 200, $node->name . ' refuses its tokens, and no others');
+}
+ok(!$said{200}, 'after the receipt no node has accepted one');
 
 done_testing;
 

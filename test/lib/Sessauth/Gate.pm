@@ -80,6 +80,15 @@ sub auth
 	return $self->get('/auth', $token)->{status};
 }
 
+# One of the numbers of a gate that was started with --admin-listen; 0 before it has one.
+sub metric
+{
+	my ($self, $name) = @_;
+	my ($url)   = $self->log_contents =~ m{administration listening on (http://127\.0\.0\.1:\d+)} or croak $self->name . ' has no listener for administrators';
+	my ($value) = HTTP::Tiny->new->get("$url/metrics")->{content} =~ /^\Q$name\E (\S+)$/m;
+	return $value // 0;
+}
+
 sub is_ready
 {
 	my ($self) = @_;
