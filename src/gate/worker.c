@@ -159,10 +159,9 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 		return;
 	worker->draining = true;
 	worker->drain_until = sessauth_now() + DRAIN_US;
-	acceptor_free(worker->acceptor);
-	worker->acceptor = NULL;
+	acceptor_last_call(worker->acceptor);
 
-	/* Not at once: a request may have arrived that was not read yet. */
+	/* Not at once: a client may have connected, or a request arrived, that was not looked at yet. */
 	event_add(worker->drain, &tv);
 }
 
@@ -174,6 +173,8 @@ on_drain(evutil_socket_t fd, short what, void *arg)
 
 	(void) fd;
 	(void) what;
+	acceptor_free(worker->acceptor);
+	worker->acceptor = NULL;
 	if (late)
 		unpark_all(worker, false);
 	if (connections_close_idle(worker->connections) == 0 || late)

@@ -92,7 +92,17 @@ for my $case (
 	};
 }
 
-is($gate->stop, 0, 'it ends cleanly');
+subtest 'who has connected before the gate is stopped is answered' => sub {
+	$gate->pause;
+	my @clients = map { client() } 1 .. 20;
+	print $_ $alive for @clients;
+	kill 'TERM', $gate->pid;
+	$gate->continue;
+	is(scalar(grep { read_all($_) =~ m{^HTTP/1.1 200 } } @clients), 20, 'all of them');
+};
+
+poll_until('it to end', sub { defined $gate->ended });
+is($gate->ended, 0, 'it ends cleanly');
 done_testing();
 
 sub client
