@@ -16,7 +16,7 @@
 #define DRAIN_LOOK_MS	100
 #define DRAIN_US		5000000
 
-/* Everything that evhttp knows but CONNECT, which is for proxies. */
+/* Everything that evhttp knows but CONNECT, which is for proxies; what it does not know (PROPFIND, say) it answers with 501. */
 #define METHODS \
 	(EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | \
 	 EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH | EVHTTP_REQ_TRACE)
