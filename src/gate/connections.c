@@ -34,6 +34,7 @@ struct Connections
 	struct event *sweep;
 	Connection *first;
 	int64_t		patience;		/* us */
+	size_t		ahead_max;
 	atomic_size_t count;
 	atomic_size_t *total;
 };
@@ -47,7 +48,7 @@ static void forget(Connections *connections, Connection **link);
 static void hang_up(Connection *connection);
 
 Connections *
-connections_new(struct event_base *base, int idle_s, atomic_size_t *total)
+connections_new(struct event_base *base, int idle_s, size_t ahead_max, atomic_size_t *total)
 {
 	Connections *connections = calloc(1, sizeof(*connections));
 	struct timeval tv = {0, SWEEP_MS * 1000};
@@ -57,6 +58,7 @@ connections_new(struct event_base *base, int idle_s, atomic_size_t *total)
 	connections->base = base;
 	connections->total = total;
 	connections->patience = (int64_t) idle_s * 1000000;
+	connections->ahead_max = ahead_max;
 	connections->sweep = event_new(base, -1, EV_PERSIST, on_sweep, connections);
 	if (connections->sweep == NULL || event_add(connections->sweep, &tv) != 0)
 	{
@@ -93,6 +95,9 @@ connections_add(Connections *connections)
 		free(connection);
 		return NULL;
 	}
+
+	/* Without it, a client that sends requests and takes no answers would fill the memory: evhttp reads on while it writes. */
+	bufferevent_setwatermark(bev, EV_READ, 0, connections->ahead_max);
 	bufferevent_incref(bev);
 	connection->bev = bev;
 	connection->next = connections->first;
@@ -212,9 +217,10 @@ forget(Connections *connections, Connection **link)
 	atomic_fetch_sub(connections->total, 1);
 }
 
-/* evhttp finds the end of the stream, and closes. */
+/* evhttp is told of the end of the stream, and closes. It would not find it by itself while it reads no further. */
 static void
 hang_up(Connection *connection)
 {
 	(void) shutdown(bufferevent_getfd(connection->bev), SHUT_RDWR);
+	bufferevent_trigger_event(connection->bev, BEV_EVENT_READING | BEV_EVENT_EOF, BEV_TRIG_DEFER_CALLBACKS);
 }
