@@ -34,7 +34,7 @@ admin_open(Gate *gate, struct event_base *base)
 	if (admin->listener)
 	{
 		admin->http = evhttp_new(base);
-		admin->connections = connections_new(base, options->idle_timeout_s, HEADER_BYTES_MAX + BODY_BYTES_MAX, &admin->total);
+		admin->connections = connections_new(base, options->idle_timeout_s, AHEAD_BYTES_MAX, &admin->total);
 	}
 	if (admin->http && admin->connections)
 	{

@@ -30,6 +30,7 @@
 
 #define HEADER_BYTES_MAX	(32 * 1024)
 #define BODY_BYTES_MAX		(64 * 1024)
+#define AHEAD_BYTES_MAX		(HEADER_BYTES_MAX + BODY_BYTES_MAX)
 
 struct Asked;
 struct Parked;

@@ -93,7 +93,7 @@ prepare(Worker *worker)
 	if (worker->base == NULL)
 		return false;
 	worker->http = evhttp_new(worker->base);
-	worker->connections = connections_new(worker->base, options->idle_timeout_s, HEADER_BYTES_MAX + BODY_BYTES_MAX, &worker->gate->connections);
+	worker->connections = connections_new(worker->base, options->idle_timeout_s, AHEAD_BYTES_MAX, &worker->gate->connections);
 	worker->wake = event_new(worker->base, worker->pipe[0], EV_READ | EV_PERSIST, on_wake, worker);
 	worker->drain = event_new(worker->base, -1, EV_PERSIST, on_drain, worker);
 	if (!worker->http || !worker->connections || !worker->wake || !worker->drain || event_add(worker->wake, NULL) != 0)

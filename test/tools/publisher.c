@@ -13,7 +13,7 @@
  *	beat STREAMKEY g n b low at										the same
  *	nonce NODESKEY node line										nonce max_staleness g n
  *	answer ANSWERSKEY node nonce g n low b at						the value of the answer
- *	token KEY tid uid sid epoch tepoch iat exp						an access token
+ *	token KEY tid uid sid epoch tepoch iat exp iss aud				an access token
  *	kid KEY, jwk KEY												of the signing key of that name, made when it is first named
  */
 #include <stdio.h>
@@ -81,7 +81,7 @@ run(char **word, int count)
 		return read_nonce(word);
 	if (strcmp(word[0], "answer") == 0 && count == 9)
 		return write_answer(word);
-	if (strcmp(word[0], "token") == 0 && count == 9)
+	if (strcmp(word[0], "token") == 0 && count == 11)
 		return write_token(word);
 	if (count != 2 || (strcmp(word[0], "kid") != 0 && strcmp(word[0], "jwk") != 0) || !sa_key_thumbprint(key_of(word[1]), kid))
 		return false;
@@ -154,7 +154,7 @@ static bool
 write_token(char **word)
 {
 	SaTokenDraft draft = {
-		.issuer = "sessauth", .audience = "sessauth", .tid = word[2], .uid = word[3], .sid = word[4],
+		.issuer = word[9], .audience = word[10], .tid = word[2], .uid = word[3], .sid = word[4],
 		.epoch = atoll(word[5]), .tepoch = atoll(word[6]), .iat = atoll(word[7]), .exp = atoll(word[8])
 	};
 	SaKey	   *key = key_of(word[1]);

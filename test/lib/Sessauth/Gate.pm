@@ -9,6 +9,7 @@ use parent -norequire, 'Sessauth::Process';
 
 use Carp;
 use HTTP::Tiny;
+use IO::Socket::INET;
 use Fcntl ();
 use Sessauth::Process qw(poll_until private_dir);
 
@@ -16,7 +17,8 @@ my $count = 0;
 my @kept;	# directories that have to outlive their gates
 
 # Sessauth::Gate->start_gate(%options): node, redis, pg and max_staleness are the
-# gate's options of these names; arguments lists others, and program is another build of it. Returns as soon as it listens, which is before it is ready.
+# gate's options of these names; arguments lists others, admin => 1 gives it an administrator's listener, and program is another build of it. Returns
+# as soon as it listens, which is before it is ready.
 sub start_gate
 {
 	my ($class, %options) = @_;
@@ -27,6 +29,7 @@ sub start_gate
 		(my $option = "--$name") =~ s/_/-/;
 		push @command, $option, $options{$name} if defined $options{$name};
 	}
+	push @command, '--admin-listen', '127.0.0.1:0' if $options{admin};
 	push @command, @{ $options{arguments} // [] };
 
 	my $self = $class->SUPER::start("gate-$node-" . ++$count, \@command, %{ $options{environment} // {} });
@@ -80,13 +83,21 @@ sub auth
 	return $self->get('/auth', $token)->{status};
 }
 
-# One of the numbers of a gate that was started with --admin-listen; 0 before it has one.
-sub metric
+# Why not, as /auth says it: the error_description of its challenge.
+sub reason
 {
-	my ($self, $name) = @_;
-	my ($url)   = $self->log_contents =~ m{administration listening on (http://127\.0\.0\.1:\d+)} or croak $self->name . ' has no listener for administrators';
-	my ($value) = HTTP::Tiny->new->get("$url/metrics")->{content} =~ /^\Q$name\E (\S+)$/m;
-	return $value // 0;
+	my ($self, $token) = @_;
+	my $challenge = $self->get('/auth', $token)->{headers}{'www-authenticate'} // '';
+	return $challenge =~ /error_description="([^"]*)"/ ? $1 : $challenge;
+}
+
+# A connection on which a test says what it likes: to the gate, or to another of its addresses.
+sub connect_socket
+{
+	my ($self, $url) = @_;
+	my $socket = IO::Socket::INET->new(PeerAddr => ($url // $self->{url}) =~ s{^http://}{}r) or croak "connect: $!";
+	$socket->autoflush;
+	return $socket;
 }
 
 sub is_ready
@@ -109,6 +120,29 @@ sub wait_auth
 	poll_until($self->name . " to answer $status", sub { $self->auth($token) == $status or $self->_check_alive });
 	return $status;
 }
+
+# ---- the administrator's listener ----
+
+# It is opened last.
+sub admin_url
+{
+	my ($self) = @_;
+	return poll_until(
+		$self->name . ' to listen to its administrator',
+		sub { $self->log_contents =~ m{administration listening on (http://127\.0\.0\.1:\d+)} ? $1 : $self->_check_alive });
+}
+
+sub admin { my ($self, $path) = @_; return HTTP::Tiny->new->get($self->admin_url . $path); }
+
+# A number of /metrics, 0 when it is not there.
+sub metric
+{
+	my ($self, $name) = @_;
+	my ($value) = $self->admin('/metrics')->{content} =~ /^\Q$name\E (\S+)$/m;
+	return $value // 0;
+}
+
+# ---- underneath ----
 
 sub _wait_listening
 {

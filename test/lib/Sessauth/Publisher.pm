@@ -21,7 +21,7 @@ use Fcntl ();
 use IPC::Open2 ();
 use MIME::Base64 qw(encode_base64url);
 use Sessauth::Gate;
-use Sessauth::Process qw(now_ms private_dir random_hex);
+use Sessauth::Process qw(now_ms poll_until private_dir random_hex);
 
 my $start_of_2020 = 1_577_836_800_000;
 my $default_sid   = '11111111-2222-4333-8444-555555555555';
@@ -70,14 +70,14 @@ sub advance          { my ($self, $seconds) = @_; $self->{offset} += 1000 * $sec
 
 # ---- tokens and keys ----
 
-# A token of user => ..., with tenant, sid, epoch, tepoch, iat, exp and key if
+# A token of user => ..., with tenant, sid, epoch, tepoch, iat, exp, key, issuer and audience if
 # given; else of tenant acme, epochs 1, valid for an hour from now.
 sub token
 {
 	my ($self, %of) = @_;
 	my $now = $self->now_s;
 	return $self->_ask('token', $of{key} // 'main', $of{tenant} // 'acme', $of{user} // 'alice', $of{sid} // $default_sid,
-		$of{epoch} // 1, $of{tepoch} // 1, $of{iat} // $now, $of{exp} // $now + 3600);
+		$of{epoch} // 1, $of{tepoch} // 1, $of{iat} // $now, $of{exp} // $now + 3600, $of{issuer} // 'sessauth', $of{audience} // 'sessauth');
 }
 
 sub kid { my ($self, $key) = @_; return $self->_ask('kid', $key // 'main'); }
@@ -110,6 +110,15 @@ sub start_gate
 		max_staleness => '1s',
 		arguments     => [ '--jwks', $self->write_jwks(@keys), '--link-key-file', $self->write_link_key, @more ],
 		%options);
+}
+
+# The same, once it is ready.
+sub ready_gate
+{
+	my ($self, %options) = @_;
+	my $gate = $self->start_gate(%options);
+	poll_until('the gate to be ready', sub { $self->work; $gate->is_ready });
+	return $gate;
 }
 
 # ---- the stream ----
