@@ -33,15 +33,18 @@ $(NODE_DIR)/libsessauth.a: $(NODE_OBJS)
 $(NODE_DIR)/sessauth-gate: $(GATE_OBJS) $(NODE_DIR)/libsessauth.a
 	$(CC) $(NODE_EXTRA_CFLAGS) -Wl,-z,relro,-z,now $^ -L$(libdir) -levent_extra $(NODE_LIBS) -o $@
 
-$(NODE_DIR)/sessauth.pc: Makefile src/node/node.mk
+# Whoever links libsessauth.a needs what is private. (A program that is static as a whole is not to be had with Debian's libpq, whose Kerberos
+# has no archives.) Both files name directories, which another PG_CONFIG changes without a file to be seen by: so they are written each time.
+.PHONY: $(NODE_DIR)/sessauth.pc $(NODE_DIR)/sessauth-gate.service
+$(NODE_DIR)/sessauth.pc:
 	@mkdir -p $(@D)
 	printf '%s\n' 'libdir=$(libdir)' 'includedir=$(includedir)' '' 'Name: sessauth' \
 		'Description: decide locally whether an access token of sessauth is live' 'Version: $(EXTVERSION)' \
 		'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lsessauth' 'Libs.private: $(NODE_LIBS)' > $@
 
-$(NODE_DIR)/sessauth-gate.service: src/gate/sessauth-gate.service.in
+$(NODE_DIR)/sessauth-gate.service:
 	@mkdir -p $(@D)
-	sed 's|@bindir@|$(bindir)|' $< > $@
+	sed 's|@bindir@|$(bindir)|' src/gate/sessauth-gate.service.in > $@
 
 .PHONY: install-node uninstall-node clean-node
 install: install-node

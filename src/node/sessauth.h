@@ -170,11 +170,15 @@ typedef struct SessauthOptions
 	void	   *revoked_arg;
 } SessauthOptions;
 
+/* Every member in its order, so that C++ of any year takes it too. */
 #define SESSAUTH_OPTIONS_INIT \
 	{ \
-		.size = sizeof(SessauthOptions), .max_staleness_ms = 5000, \
-		.issuer = "sessauth", .audience = "sessauth", .max_revocations = 4000000, .max_cached_tokens = 65536, \
-		.ask_connections = 4, .ask_timeout_ms = 2000 \
+		sizeof(SessauthOptions), NULL, \
+		NULL, NULL, NULL, NULL, NULL,	/* servers and files */ \
+		5000, "sessauth", "sessauth", 0,	/* max_staleness_ms, issuer, audience, leeway_s */ \
+		4000000, 65536,			/* max_revocations, max_cached_tokens */ \
+		4, 2000, false,			/* ask_connections, ask_timeout_ms, trust_redis */ \
+		NULL, NULL, NULL, NULL, NULL, NULL	/* callbacks and their arguments */ \
 	}
 
 typedef struct SessauthStatus

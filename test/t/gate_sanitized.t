@@ -12,6 +12,7 @@ use IO::Socket::INET;
 use IO::Socket::UNIX;
 use Sessauth;
 use Sessauth::Storm qw(storm);
+use Socket qw(SOL_SOCKET SO_LINGER SO_RCVBUF);
 use Test::More;
 
 my $ledger = new_ledger('sanitized');
@@ -21,8 +22,8 @@ value($dba, 'SELECT sessauth.create_signing_key()');
 value($dba, 'SELECT sessauth.create_tenant(?)', $_) for 'acme', 'globex';
 value($dba, 'SELECT sessauth.add_mirror(?, ?)', 'main', $redis->url);
 my %admin;
-my %client = (decider => \&decide, reader => \&read_events, lurker => \&lurk, quitter => \&quit, odd => \&say_odd_things);
-my @kinds  = (('decider') x 3, ('reader') x 2, 'lurker', 'quitter', 'odd');
+my %client = (decider => \&decide, reader => \&read_events, lurker => \&lurk, quitter => \&quit, odd => \&say_odd_things, pipeliner => \&pipeline);
+my @kinds  = (('decider') x 3, ('reader') x 2, 'lurker', 'quitter', 'odd', 'pipeliner');
 
 for my $sanitizer ('thread', 'address')
 {
@@ -151,6 +152,31 @@ sub quit
 	my (undef, undef, $at) = @_;
 	my $socket = IO::Socket::UNIX->new(Peer => $at->{unix}) or return nap();
 	syswrite($socket, "GET /auth HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $at->{token}\r\n\r\n" x 12);
+	return;
+}
+
+# Sends many requests in one packet, and reads the answers, which are in their order as far as they come; or far more of them, and leaves by a reset.
+sub pipeline
+{
+	my (undef, undef, $at) = @_;
+	my $socket = connect_socket($at->{gate}) or return nap();
+	my $two = "GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\n\r\nGET /auth HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $at->{token}\r\n\r\n";
+	if ($at->{pipelined}++ % 2)
+	{
+		setsockopt($socket, SOL_SOCKET, SO_RCVBUF, 4096) or die $!;
+		setsockopt($socket, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0)) or die $!;
+		$socket->blocking(0);
+		syswrite($socket, $two x 10_000);
+		IO::Select->new($socket)->can_read(5);
+		return;
+	}
+	syswrite($socket, $two x 100 . "GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n$two");
+	my $text = '';
+	1 while IO::Select->new($socket)->can_read(20) && sysread($socket, $text, 65536, length $text);
+	my @answers = split m{(?=HTTP/1\.1 \d+ )}, $text;
+	pop @answers if -e $at->{stop} || @answers < 201;
+	die 'answers in a wrong order' if grep { $_ % 2 == ($answers[$_] =~ /"keys":/) } 0 .. $#answers;
+	die @answers . ' answers' if @answers > 201;
 	return;
 }
 

@@ -107,6 +107,8 @@ decide_at(int64_t epoch, int64_t iat, int64_t exp)
 			return "not_yet_valid";
 		case SESSAUTH_CANNOT_TELL:
 			return decision.why == SESSAUTH_WHY_LEASE ? "no lease" : "cannot_tell";
+		case SESSAUTH_WRONG_ISSUER:
+			return "wrong_issuer";
 		default:
 			return "other";
 	}
@@ -313,6 +315,47 @@ test_unknown_key(void)
 	free(token);
 }
 
+/* Whose tokens they are is said by the token alone: neither lease nor memory is asked, and nothing else is said of them. */
+static void
+test_issuer(void)
+{
+	static const struct
+	{
+		const char *issuer;
+		const char *audience;
+		const char *what;
+	}			others[] = {
+		{"elsewhere", "sessauth", "a token of another issuer"},
+		{"sessauth", "elsewhere", "a token for another audience"},
+		{"sessauth2", "sessauth", "a token of an issuer whose name begins as ours"}
+	};
+	SessauthDecision decision;
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+	{
+		SaTokenDraft draft = {.issuer = others[i].issuer, .audience = others[i].audience, .tid = "acme", .uid = "alice", .sid = SID,
+		.epoch = 7, .tepoch = 1, .iat = LEDGER_S, .exp = LEDGER_S + 300};
+		char	   *token = sa_token_mint(key, kid, &draft);
+
+		fresh_node(0);
+		memset(&decision, 'x', sizeof(decision));
+		ok(sessauth_decide(&node, token, strlen(token), own_time, &decision) == SESSAUTH_WRONG_ISSUER &&
+		   decision.source == SESSAUTH_SOURCE_TOKEN && decision.why == SESSAUTH_WHY_NONE, others[i].what);
+		ok(decision.tid[0] == '\0' && decision.uid[0] == '\0' && decision.sid[0] == '\0' && decision.epoch == 0 && decision.expires_at == 0,
+		   "tells nothing of who that is");
+		node.lease.end = 0;
+		revoke_user(8, LEDGER_S + 300);
+		ok(sessauth_decide(&node, token, strlen(token), own_time, &decision) == SESSAUTH_WRONG_ISSUER, "without a lease, and revoked, it is the same");
+		free(token);
+	}
+	fresh_node(0);
+	node.issuer = "elsewhere";
+	is_text(decide(LEDGER_S + 300), "wrong_issuer", "another node goes by its own issuer");
+	fresh_node(0);
+	node.audience = "elsewhere";
+	is_text(decide(LEDGER_S + 300), "wrong_issuer", "and its own audience");
+}
+
 int
 main(void)
 {
@@ -331,6 +374,7 @@ main(void)
 	test_pauses();
 	test_time();
 	test_leeway();
+	test_issuer();
 	test_unknown_key();
 	test_seen_before();
 
