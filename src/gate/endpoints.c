@@ -56,7 +56,8 @@ endpoints_decide(Worker *worker, struct evhttp_request *request, int64_t arrived
 	(void) sessauth_decide(gate->node, token, len, arrived, &decision);
 	if (decision.code == SESSAUTH_CANNOT_TELL && decision.why == SESSAUTH_WHY_KEYS_PENDING && may_wait && park(worker, request, arrived))
 		return false;
-	if (decision.code == SESSAUTH_CANNOT_TELL && decision.why == SESSAUTH_WHY_LEASE && ask(worker, request, arrived, token, len, &decision))
+	if (decision.code == SESSAUTH_CANNOT_TELL && (decision.why == SESSAUTH_WHY_LEASE || decision.why == SESSAUTH_WHY_TIME) &&
+		ask(worker, request, arrived, token, len, &decision))
 		return false;
 	endpoints_answer(worker, request, arrived, &decision);
 	return true;
@@ -125,12 +126,15 @@ explain(Gate *gate, struct evhttp_request *request, SessauthWhy why)
 		case SESSAUTH_WHY_LEASE:
 		case SESSAUTH_WHY_UNANSWERED:
 			sessauth_status(gate->node, &status);
-			reason = status.ready ? "this token is newer or older than what is known here" : status.reason;
+			reason = status.ready ? "not at that moment" : status.reason;
 
 			/* The reason's reason names servers: it is for the log and for /readyz, not for whoever a proxy shows this to. */
 			snprintf(text, sizeof(text), "%.*s%s", (int) strcspn(reason, ":"), reason,
 					 why == SESSAUTH_WHY_UNANSWERED ? "; nobody else could tell either" : "");
 			cannot_tell(gate, request, text);
+			break;
+		case SESSAUTH_WHY_TIME:
+			cannot_tell(gate, request, "the token begins later than the ledger's time as it is known here");
 			break;
 		case SESSAUTH_WHY_INTERNAL:
 			cannot_tell(gate, request, "out of memory");

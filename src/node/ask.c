@@ -16,7 +16,8 @@
 
 #define HELD_GRACE_US	250000		/* who holds a question that is late is about to say so himself */
 
-static bool wait_for_answer(SessauthNode *node, const char *token, size_t len, int64_t arrived, const Claims *claims, Waiter *waiter);
+static bool wait_for_answer(SessauthNode *node, const char *token, size_t len, int64_t arrived, const Claims *claims, Waiter *waiter,
+							bool may_ask_redis);
 static bool postgres_may_be_asked(const Asker *asker, int64_t now);
 static void join(Question *into, Question *from);
 static Question *find(const QuestionQueue *queue, const char *token, size_t len);
@@ -109,13 +110,13 @@ sessauth_ask(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 	Waiter	   *waiter;
 
 	(void) decide_token(node, token, len, arrived, out, &claims);
-	if (out->code != SESSAUTH_CANNOT_TELL || out->why != SESSAUTH_WHY_LEASE)
+	if (out->code != SESSAUTH_CANNOT_TELL || (out->why != SESSAUTH_WHY_LEASE && out->why != SESSAUTH_WHY_TIME))
 		return false;
 	waiter = malloc(sizeof(*waiter));
 	if (waiter == NULL)
 		return false;
 	*waiter = (Waiter) {.answered = answered, .arg = arg};
-	if (wait_for_answer(node, token, len, arrived, &claims, waiter))
+	if (wait_for_answer(node, token, len, arrived, &claims, waiter, out->why == SESSAUTH_WHY_LEASE))
 		return true;
 	free(waiter);
 	return false;
@@ -153,11 +154,11 @@ on_blocked_answered(void *arg, const SessauthDecision *decision)
 
 /* False when nobody can be asked now. */
 static bool
-wait_for_answer(SessauthNode *node, const char *token, size_t len, int64_t arrived, const Claims *claims, Waiter *waiter)
+wait_for_answer(SessauthNode *node, const char *token, size_t len, int64_t arrived, const Claims *claims, Waiter *waiter, bool may_ask_redis)
 {
 	Asker	   *asker = node->asker;
 	int64_t		now = clock_now();
-	bool		of_redis = node_is_answered(node, now);
+	bool		of_redis = may_ask_redis && node_is_answered(node, now);
 	QuestionQueue *queue = of_redis ? &asker->redis : &asker->postgres;
 	Question   *question = NULL;
 	bool		is_new = false;

@@ -154,6 +154,12 @@ decide_claims(SessauthNode *node, const Claims *claims, SessauthDecision *out)
 	out->code = judge(node, claims);
 	if (out->code == SESSAUTH_CANNOT_TELL)
 		out->why = SESSAUTH_WHY_LEASE;
+	if (out->code == SESSAUTH_NOT_YET_VALID)
+	{
+		/* Unlike what is over, what has not begun may have begun by a clock that was set forward since the last answer. PostgreSQL knows. */
+		out->code = SESSAUTH_CANNOT_TELL;
+		out->why = SESSAUTH_WHY_TIME;
+	}
 	return out->code;
 }
 
@@ -201,11 +207,8 @@ judge(SessauthNode *node, const Claims *claims)
 	if (!ledger.has_lower || now >= end || claims->keys_begun < keys_from)
 		return SESSAUTH_CANNOT_TELL;
 
-	/*
-	 * Whole seconds: a token of this very second is not from the future. Unlike what is over, what has not begun may have begun by a clock that was
-	 * set forward since the last answer, so only PostgreSQL may say "not yet valid".
-	 */
+	/* Whole seconds: a token of this very second is not from the future. */
 	if (ledger.has_upper && claims->begin > (now + ledger.upper) / 1000000 + 1 + node->leeway)
-		return SESSAUTH_CANNOT_TELL;
+		return SESSAUTH_NOT_YET_VALID;
 	return SESSAUTH_ACTIVE;
 }

@@ -135,5 +135,5 @@ kind_of(SaKind kind)
 static bool
 can_be_watched(const SessauthDecision *decision)
 {
-	return decision->code == SESSAUTH_ACTIVE || (decision->code == SESSAUTH_CANNOT_TELL && decision->why == SESSAUTH_WHY_LEASE);
+	return decision->code == SESSAUTH_ACTIVE || (decision->code == SESSAUTH_CANNOT_TELL && (decision->why == SESSAUTH_WHY_LEASE || decision->why == SESSAUTH_WHY_TIME));
 }

@@ -50,12 +50,12 @@ typedef enum SessauthCode
 typedef enum SessauthWhy
 {
 	SESSAUTH_WHY_NONE,
-	SESSAUTH_WHY_LEASE,			/* not synced yet, or the lease is over: sessauth_ready says more; or what is known is too old for this token: it was
-								 * verified by keys of before an absence, or begins later than the ledger's clock as it was last heard of */
+	SESSAUTH_WHY_LEASE,			/* not synced yet, or the lease is over: sessauth_ready says more; or the token was verified by keys of before an absence */
 	SESSAUTH_WHY_KEYS_PENDING,	/* unknown kid, a refresh of the keys is on its way: decide again after keys_refreshed */
 	SESSAUTH_WHY_KEYS_FAILED,	/* unknown kid, and the keys could not be refreshed */
 	SESSAUTH_WHY_INTERNAL,		/* out of memory, or OpenSSL does not work */
-	SESSAUTH_WHY_UNANSWERED		/* as SESSAUTH_WHY_LEASE, and whoever was asked could not tell either, or not in time */
+	SESSAUTH_WHY_UNANSWERED,	/* whoever was asked could not tell either, or not in time */
+	SESSAUTH_WHY_TIME			/* the token begins later than the ledger's clock as it was last heard of, which may have been set forward since */
 } SessauthWhy;
 
 /* What a decision was made from. */
@@ -71,7 +71,7 @@ typedef enum SessauthSource
 /*
  * The answer to one token. The members about the token are filled when its
  * signature was good and it is this issuer's: for active, revoked, expired, not_yet_valid,
- * SESSAUTH_WHY_LEASE and SESSAUTH_WHY_UNANSWERED; else they are empty.
+ * SESSAUTH_WHY_LEASE, SESSAUTH_WHY_TIME and SESSAUTH_WHY_UNANSWERED; else they are empty.
  */
 typedef struct SessauthDecision
 {
@@ -237,7 +237,7 @@ SESSAUTH_API SessauthCode sessauth_decide(SessauthNode *node, const char *token,
 										  SessauthDecision *out);
 
 /*
- * Decides as sessauth_decide does; and when that cannot tell for want of a lease (SESSAUTH_WHY_LEASE), asks others,
+ * Decides as sessauth_decide does; and when that cannot tell for want of a lease (SESSAUTH_WHY_LEASE) or by its clock (SESSAUTH_WHY_TIME: PostgreSQL alone), asks others,
  * without blocking: Redis, when the worker has answered this node there lately, whose authentic keys may refuse, and accept only with trust_redis; then
  * PostgreSQL. Only tokens with a good signature get that far. Tokens that are equal share a question.
  *
@@ -247,7 +247,7 @@ SESSAUTH_API SessauthCode sessauth_decide(SessauthNode *node, const char *token,
  * decision on to your own loop. The token is copied; arg stays yours.
  *
  * An answer of "active" was true at some moment after the call, and is given only within max_staleness of that moment. When nobody can be asked, or
- * nobody can tell, the code is SESSAUTH_CANNOT_TELL, with SESSAUTH_WHY_LEASE or SESSAUTH_WHY_UNANSWERED. After a few failures
+ * nobody can tell, the code is SESSAUTH_CANNOT_TELL, with SESSAUTH_WHY_LEASE, SESSAUTH_WHY_TIME or SESSAUTH_WHY_UNANSWERED. After a few failures
  * in a row PostgreSQL is left alone for a while, up to eight seconds, and such questions are answered at once.
  */
 SESSAUTH_API bool sessauth_ask(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out,
@@ -271,7 +271,7 @@ typedef enum SessauthEnd
 
 /*
  * For a connection that outlives its request, as a WebSocket does: decides its token as sessauth_decide does, and watches its session when
- * the token is active, and also when the node cannot tell for want of a lease (SESSAUTH_WHY_LEASE). *watch is then to be given to
+ * the token is active, and also when the node cannot tell for want of a lease or by its clock (SESSAUTH_WHY_LEASE, SESSAUTH_WHY_TIME). *watch is then to be given to
  * sessauth_unwatch some time; otherwise it is NULL. SESSAUTH_WHY_INTERNAL when memory is short.
  *
  * It asks nobody. Who gets SESSAUTH_CANNOT_TELL and a watch may call sessauth_ask or sessauth_decide_wait, keep the watch if the answer is

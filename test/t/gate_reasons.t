@@ -28,7 +28,6 @@ subtest 'reasons' => sub {
 	my @cases = (
 		[ 'revoked'       => 'a revoked one',                   $revoked ],
 		[ 'expired'       => 'an expired one',                  $ledger->token(iat => $now - 7200, exp => $now - 3600) ],
-		[ 'not_yet_valid' => 'one of the future',               $ledger->token(iat => $now + 3600, exp => $now + 7200) ],
 		[ 'bad_signature' => 'the signature of another',        "$head.$body.$other_signature" ],
 		[ 'bad_signature' => 'the claims of another',           "$head.$other_body.$signature" ],
 		[ 'bad_signature' => 'a signature with one bit more',   "$head.$body." . ($signature =~ s/\A(.)/$1 eq 'A' ? 'B' : 'A'/er) ],
@@ -39,6 +38,8 @@ subtest 'reasons' => sub {
 		[ 'unknown_key'   => 'one of a key that nobody has published', $ledger->token(key => 'third') ],
 		[ 'wrong_issuer'  => 'one of another issuer',           $ledger->token(issuer => 'https://elsewhere.example') ],
 		[ 'wrong_issuer'  => 'one for another audience',        $ledger->token(audience => 'https://elsewhere.example') ]);
+	like($gate->get('/auth', $ledger->token(iat => $now + 3600, exp => $now + 7200))->{content}, qr/^cannot tell: the token begins later than/,
+		'one of the future may be of a clock that was set just now, and there is nobody to ask');
 	for my $case (@cases)
 	{
 		my ($reason, $name, $token) = @$case;

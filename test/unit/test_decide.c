@@ -106,7 +106,7 @@ decide_at(int64_t epoch, int64_t iat, int64_t exp)
 		case SESSAUTH_NOT_YET_VALID:
 			return "not_yet_valid";
 		case SESSAUTH_CANNOT_TELL:
-			return decision.why == SESSAUTH_WHY_LEASE ? "no lease" : "cannot_tell";
+			return decision.why == SESSAUTH_WHY_LEASE ? "no lease" : decision.why == SESSAUTH_WHY_TIME ? "later" : "cannot_tell";
 		case SESSAUTH_WRONG_ISSUER:
 			return "wrong_issuer";
 		default:
@@ -205,7 +205,7 @@ test_time(void)
 {
 	fresh_node(0);
 	is_text(decide_at(7, LEDGER_S + 1, LEDGER_S + 300), "active", "a token of this second is not from the future");
-	is_text(decide_at(7, LEDGER_S + 60, LEDGER_S + 300), "no lease", "one of the next minute may be of a clock that was set forward just now, which others know");
+	is_text(decide_at(7, LEDGER_S + 60, LEDGER_S + 300), "later", "one of the next minute may be of a clock that was set forward just now, which others know");
 
 	fresh_node(0);
 	ledger_clock_seen(&node.ledger_clock, (LEDGER_S + 60) * 1000, own_time);
