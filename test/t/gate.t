@@ -201,9 +201,6 @@ subtest 'help, manual and environment' => sub {
 	my $mandir = `$ENV{PG_CONFIG} --mandir`;
 	chomp $mandir;
 	ok(-s "$mandir/man8/sessauth-gate.8", 'it is installed');
-	my $sharedir = `$ENV{PG_CONFIG} --sharedir`;
-	chomp $sharedir;
-	like(slurp_file("$sharedir/sessauth/sessauth-gate.service"), qr{^ExecStart=/\S+/sessauth-gate$}m, 'so is the unit');
 	my $ledger = ledger();
 	my $gate = Sessauth::Gate->start_gate(environment => {
 		SESSAUTH_REDIS => $ledger->url, SESSAUTH_JWKS => $ledger->write_jwks, SESSAUTH_LINK_KEY_FILE => $ledger->write_link_key,

@@ -1,6 +1,6 @@
 # node_keys.t
 #		Signing keys from PostgreSQL: those of a standby may be old, so a gate does not judge by them; and who
-#		makes up names of keys keeps nobody from a new one.
+#		makes up names of keys keeps nobody from a new one. Keys from a file: how a new one gets there in time.
 
 use strict;
 use warnings;
@@ -67,7 +67,47 @@ $made_up += $_ for HTTP::Tiny->new->get("$admin/metrics")->{content} =~ /^sessau
 cmp_ok($made_up, '>', 100, 'hundreds of made-up kids were looked for');
 cmp_ok($calls->() - $before, '<=', $elapsed + 3, 'PostgreSQL was asked for keys once a second, no more');
 
+# ---- a pinned file ----
+
+my $dir    = private_dir();
+my $pinned = start_gate($ledger, undef, arguments => [ '--jwks', write_jwks($dba) ])->wait_ready;
+my $carol  = login($dba, 'carol');
+is($pinned->auth($carol->{access_token}), 200, 'a gate with a file of keys serves');
+my $rotator = $ledger->dbh;
+$rotator->begin_work;
+my $kid = value($rotator, 'SELECT sessauth.rotate_signing_key()');
+write_jwks($rotator);
+kill 'HUP', $pinned->pid;
+poll_until('the gate to know the new key', sub { $pinned->get('/.well-known/jwks.json')->{content} =~ /\Q$kid\E/ });
+my $dave = login($dba, 'dave');
+unlike(kid_of($dave), qr/\Q$kid\E/, 'until the rotation is committed, nobody gets a token of the new key');
+is($pinned->auth($dave->{access_token}), 200, 'nor has to wait');
+$rotator->commit;
+my $erin = login($dba, 'erin');
+is(kid_of($erin), $kid, 'then everybody does');
+is_deeply([ map { $pinned->auth($_->{access_token}) } $carol, $dave, $erin ], [ 200, 200, 200 ], 'and a gate that had the key in its file before accepts them from the first on');
+
+value($dba, 'SELECT sessauth.rotate_signing_key()');
+my $early = login($dba, 'frank');
+$pinned->wait_auth($early->{access_token}, 401);
+is($pinned->reason($early->{access_token}), 'unknown_key', 'a token of a key that is not in the file yet is refused: nobody could be asked');
+write_jwks($dba);
+is($pinned->wait_auth($early->{access_token}, 200), 200, 'until it is');
+
 done_testing;
+
+# The keys as they are for this connection, put into the file at once.
+sub write_jwks
+{
+	my ($dbh) = @_;
+	open my $file, '>', "$dir/new" or die "$dir/new: $!";
+	print $file value($dbh, 'SELECT sessauth.jwks()');
+	close $file or die "$dir/new: $!";
+	rename "$dir/new", "$dir/jwks.json" or die "$dir/jwks.json: $!";
+	return "$dir/jwks.json";
+}
+
+sub kid_of { my ($login) = @_; return decode_base64url((split /\./, $login->{access_token})[0]) =~ /"kid":"([^"]+)"/ ? $1 : die 'no kid'; }
 
 # Sends tokens that are right but for kid and signature, each with another kid, and waits for no answer; returns the process.
 sub flood
