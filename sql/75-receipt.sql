@@ -1,4 +1,4 @@
-/* Chapter 75: who knows of a revocation, since when, and the log of them for those who listen. C: src/ledger/receipt.c, src/ledger/follow.c, src/ledger/lease.c. */
+/* Chapter 75: who knows of a revocation, since when, and the log of them for those who listen. C: src/ledger/receipt.c, src/ledger/follow.c, src/ledger/packed.c, src/ledger/lease.c. */
 
 CREATE FUNCTION sessauth.receipt(
 	event_id bigint,
@@ -21,12 +21,17 @@ COMMENT ON FUNCTION sessauth.revocations_since(uuid, bigint) IS
 	'The revocations after a number, at most 10000; all that still matter when the generation is null or another one';
 
 CREATE FUNCTION sessauth.lease(
-	node text, max_staleness interval, generation uuid, n bigint,
+	node text, max_staleness interval, generation uuid, n bigint, told_at bigint DEFAULT NULL,
 	OUT kind text, OUT g uuid, OUT number bigint, OUT tenant_id text, OUT user_id text, OUT session_id uuid, OUT kid text,
 	OUT epoch bigint, OUT event_id bigint, OUT at timestamptz, OUT until timestamptz, OUT low bigint) RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_lease';
-COMMENT ON FUNCTION sessauth.lease(text, interval, uuid, bigint) IS
+COMMENT ON FUNCTION sessauth.lease(text, interval, uuid, bigint, bigint) IS
 	'For nodes: the revocations that the node lacks after number n of a generation, and as the last row, when they are all, the lease: whoever has applied them may decide alone until max_staleness after the call was made; throws 22023, 25006 on a standby, 53400, 55000';
+
+CREATE FUNCTION sessauth.revocations_packed(generation uuid, n bigint, OUT last bigint, OUT packed bytea) RETURNS record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_revocations_packed';
+COMMENT ON FUNCTION sessauth.revocations_packed(uuid, bigint) IS
+	'For nodes that join: the revocations n + 1 to last of the current generation, at most 10000, as the pages of a mirror have them; none when last is n';
 
 CREATE FUNCTION sessauth.end_lease(node text) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_end_lease';

@@ -369,12 +369,17 @@ COMMENT ON FUNCTION sessauth.revocations_since(uuid, bigint) IS
 	'The revocations after a number, at most 10000; all that still matter when the generation is null or another one';
 
 CREATE FUNCTION sessauth.lease(
-	node text, max_staleness interval, generation uuid, n bigint,
+	node text, max_staleness interval, generation uuid, n bigint, told_at bigint DEFAULT NULL,
 	OUT kind text, OUT g uuid, OUT number bigint, OUT tenant_id text, OUT user_id text, OUT session_id uuid, OUT kid text,
 	OUT epoch bigint, OUT event_id bigint, OUT at timestamptz, OUT until timestamptz, OUT low bigint) RETURNS SETOF record
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_lease';
-COMMENT ON FUNCTION sessauth.lease(text, interval, uuid, bigint) IS
+COMMENT ON FUNCTION sessauth.lease(text, interval, uuid, bigint, bigint) IS
 	'For nodes: the revocations that the node lacks after number n of a generation, and as the last row, when they are all, the lease: whoever has applied them may decide alone until max_staleness after the call was made; throws 22023, 25006 on a standby, 53400, 55000';
+
+CREATE FUNCTION sessauth.revocations_packed(generation uuid, n bigint, OUT last bigint, OUT packed bytea) RETURNS record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_revocations_packed';
+COMMENT ON FUNCTION sessauth.revocations_packed(uuid, bigint) IS
+	'For nodes that join: the revocations n + 1 to last of the current generation, at most 10000, as the pages of a mirror have them; none when last is n';
 
 CREATE FUNCTION sessauth.end_lease(node text) RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'sessauth_end_lease';
@@ -438,7 +443,7 @@ BEGIN
 					'sessauth.adopt(text, text, text, uuid, text, bigint, timestamptz)', 'sessauth.sweep_sessions(uuid, integer)',
 					'sessauth.resync(text)', 'sessauth.reconcile(text)', 'sessauth.mirror_status()',
 					'sessauth.receipt(bigint)', 'sessauth.await_receipt(bigint, interval)', 'sessauth.revocations_since(uuid, bigint)',
-					'sessauth.lease(text, interval, uuid, bigint)', 'sessauth.end_lease(text)',
+					'sessauth.lease(text, interval, uuid, bigint, bigint)', 'sessauth.end_lease(text)', 'sessauth.revocations_packed(uuid, bigint)',
 					'sessauth.reads_from()', 'sessauth.reads_to()', 'sessauth.in_reach(text)', 'sessauth.in_reach_support(internal)']::regprocedure[])
 		) o, aclexplode(o.acl) a
 		WHERE a.grantee <> o.owner

@@ -70,6 +70,7 @@ typedef struct SaKeySet SaKeySet;
 extern SaKeySet *sa_keyset_parse(const char *json, size_t len);
 extern const SaKey *sa_keyset_find(const SaKeySet *set, const char *kid, size_t kidlen);
 extern size_t sa_keyset_count(const SaKeySet *set);
+extern const char *sa_keyset_kid(const SaKeySet *set, size_t i, size_t *len);	/* of one of them, i below the count; without a NUL at its end */
 extern void sa_keyset_free(SaKeySet *set);
 
 #endif							/* SESSAUTH_CORE_KEY_H */

@@ -106,6 +106,13 @@ sa_keyset_count(const SaKeySet *set)
 	return set->count;
 }
 
+const char *
+sa_keyset_kid(const SaKeySet *set, size_t i, size_t *len)
+{
+	*len = set->members[i].kidlen;
+	return set->members[i].kid;
+}
+
 void
 sa_keyset_free(SaKeySet *set)
 {

@@ -220,7 +220,23 @@ sa_number_parse(const char *text, size_t len, int64_t *out)
 size_t
 sa_number_write(int64_t number, char out[SA_NUMBER_SIZE])
 {
-	return (size_t) snprintf(out, SA_NUMBER_SIZE, "%" PRId64, number);
+	char		digits[SA_NUMBER_SIZE];
+	uint64_t	left = number < 0 ? -(uint64_t) number : (uint64_t) number;
+	size_t		first = sizeof(digits);
+	size_t		len;
+
+	/* By hand, because snprintf was a quarter of what it costs to write a page. */
+	do
+	{
+		digits[--first] = (char) ('0' + left % 10);
+		left /= 10;
+	} while (left > 0);
+	if (number < 0)
+		digits[--first] = '-';
+	len = sizeof(digits) - first;
+	memcpy(out, digits + first, len);
+	out[len] = '\0';
+	return len;
 }
 
 bool

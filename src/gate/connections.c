@@ -8,6 +8,9 @@
  * descriptor, which closes with it: otherwise the next connection could get the same one, and the old bufferevent would read from it.
  * It is given back a sweep later than it was found closed: the loop (worker.c) tells the kernel only at its next turn which
  * descriptors it has done with, and until then nobody else may get them.
+ *
+ * evhttp limits headers and bodies, but not what a client sends meanwhile: while an answer is on its way, while requests come faster than
+ * they are answered, or where the length of a chunk should end. So reading stops when as much has been read as the largest request needs.
  */
 #include "gate/connections.h"
 
@@ -34,7 +37,7 @@ struct Connections
 	struct event *sweep;
 	Connection *first;
 	int64_t		patience;		/* us */
-	size_t		ahead_max;
+	size_t		unread_max;
 	atomic_size_t count;
 	atomic_size_t *total;
 };
@@ -48,7 +51,7 @@ static void forget(Connections *connections, Connection **link);
 static void hang_up(Connection *connection);
 
 Connections *
-connections_new(struct event_base *base, int idle_s, size_t ahead_max, atomic_size_t *total)
+connections_new(struct event_base *base, int idle_s, size_t unread_max, atomic_size_t *total)
 {
 	Connections *connections = calloc(1, sizeof(*connections));
 	struct timeval tv = {0, SWEEP_MS * 1000};
@@ -58,7 +61,7 @@ connections_new(struct event_base *base, int idle_s, size_t ahead_max, atomic_si
 	connections->base = base;
 	connections->total = total;
 	connections->patience = (int64_t) idle_s * 1000000;
-	connections->ahead_max = ahead_max;
+	connections->unread_max = unread_max;
 	connections->sweep = event_new(base, -1, EV_PERSIST, on_sweep, connections);
 	if (connections->sweep == NULL || event_add(connections->sweep, &tv) != 0)
 	{
@@ -95,9 +98,7 @@ connections_add(Connections *connections)
 		free(connection);
 		return NULL;
 	}
-
-	/* Without it, a client that sends requests and takes no answers would fill the memory: evhttp reads on while it writes. */
-	bufferevent_setwatermark(bev, EV_READ, 0, connections->ahead_max);
+	bufferevent_setwatermark(bev, EV_READ, 0, connections->unread_max);
 	bufferevent_incref(bev);
 	connection->bev = bev;
 	connection->next = connections->first;
@@ -153,9 +154,9 @@ on_output(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *ar
 {
 	Connection *connection = arg;
 
-	/* An answer that nobody takes leaves the request under way. */
+	/* An answer that nobody takes leaves the request under way, and one taken may leave the next request, which came with the last. */
 	if (info->n_deleted > 0 && evbuffer_get_length(buffer) == 0)
-		connection->since = 0;
+		connection->since = evbuffer_get_length(bufferevent_get_input(connection->bev)) > 0 ? sessauth_now() : 0;
 }
 
 static void
@@ -217,10 +218,10 @@ forget(Connections *connections, Connection **link)
 	atomic_fetch_sub(connections->total, 1);
 }
 
-/* evhttp is told of the end of the stream, and closes. It would not find it by itself while it reads no further. */
+/* evhttp is told of the end of the stream, and closes. It would not find it by itself while reading stands still, or the client goes on sending. */
 static void
 hang_up(Connection *connection)
 {
 	(void) shutdown(bufferevent_getfd(connection->bev), SHUT_RDWR);
-	bufferevent_trigger_event(connection->bev, BEV_EVENT_READING | BEV_EVENT_EOF, BEV_TRIG_DEFER_CALLBACKS);
+	bufferevent_trigger_event(connection->bev, BEV_EVENT_READING | BEV_EVENT_EOF, 0);
 }

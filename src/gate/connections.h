@@ -13,10 +13,11 @@
 typedef struct Connections Connections;
 
 /*
- * idle_s: how long a connection may be silent between requests, and how long a request may take to arrive. ahead_max: how many bytes of it are
- * read before they are looked at; the largest body has to fit, because evhttp takes it as a whole. total counts those of all loops that share it. NULL: no memory.
+ * idle_s: how long a connection may be silent between requests, and how long a request may take to arrive. unread_max: how many bytes of a
+ * connection are read ahead; at least what the body of a request may have, and a line of its headers. total counts those of all
+ * loops that share it. NULL: no memory.
  */
-extern Connections *connections_new(struct event_base *base, int idle_s, size_t ahead_max, atomic_size_t *total);
+extern Connections *connections_new(struct event_base *base, int idle_s, size_t unread_max, atomic_size_t *total);
 extern void connections_free(Connections *connections);
 
 /* A bufferevent for evhttp to use for a new connection. NULL: no memory. */

@@ -117,6 +117,7 @@ static void
 explain(Gate *gate, struct evhttp_request *request, SessauthWhy why)
 {
 	SessauthStatus status;
+	const char *reason;
 	char		text[sizeof(status.reason) + 64];
 
 	switch (why)
@@ -124,9 +125,10 @@ explain(Gate *gate, struct evhttp_request *request, SessauthWhy why)
 		case SESSAUTH_WHY_LEASE:
 		case SESSAUTH_WHY_UNANSWERED:
 			sessauth_status(gate->node, &status);
+			reason = status.ready ? "this token is newer or older than what is known here" : status.reason;
 
 			/* The reason's reason names servers: it is for the log and for /readyz, not for whoever a proxy shows this to. */
-			snprintf(text, sizeof(text), "%.*s%s", (int) strcspn(status.reason, ":"), status.reason,
+			snprintf(text, sizeof(text), "%.*s%s", (int) strcspn(reason, ":"), reason,
 					 why == SESSAUTH_WHY_UNANSWERED ? "; nobody else could tell either" : "");
 			cannot_tell(gate, request, text);
 			break;

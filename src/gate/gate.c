@@ -147,8 +147,6 @@ on_stop(evutil_socket_t fd, short what, void *arg)
 	(void) what;
 	event_add(gate->look, &tv);
 	atomic_store(&gate->stopping, true);
-	for (int i = 0; i < gate->listener_count; i++)
-		listener_stop(gate->listeners[i]);
 	for (int i = 0; i < gate->worker_count; i++)
 		worker_tell(gate->workers[i], 'q');
 }
@@ -162,7 +160,7 @@ on_reload(evutil_socket_t fd, short what, void *arg)
 	sessauth_refresh_keys(((Gate *) arg)->node);
 }
 
-/* Whether the last worker has ended, which has no way of its own to say so. */
+/* Closes the door behind the workers' last call, and sees whether the last of them has ended, who has no way of his own to say so. */
 static void
 on_look(evutil_socket_t fd, short what, void *arg)
 {
@@ -170,6 +168,8 @@ on_look(evutil_socket_t fd, short what, void *arg)
 
 	(void) fd;
 	(void) what;
+	for (int i = 0; i < gate->listener_count; i++)
+		listener_stop(gate->listeners[i]);
 	if (atomic_load(&gate->stopping) && atomic_load(&gate->running) == 0)
 		event_base_loopbreak(gate->base);
 }

@@ -53,6 +53,7 @@ struct Acceptor
 	Connections *connections;
 	struct event *next_turn;
 	struct event *look;
+	bool		last_call;
 };
 
 static bool listen_tcp(Listener *listener, const ListenAddress *address, int loops, const char *what);
@@ -178,6 +179,13 @@ acceptor_new(Listener *const *listeners, int count, int loop, struct event_base 
 	}
 	evhttp_set_bevcb(http, on_accept, acceptor);
 	return acceptor;
+}
+
+void
+acceptor_last_call(Acceptor *acceptor)
+{
+	acceptor->last_call = true;
+	on_turn(-1, 0, acceptor);
 }
 
 void
@@ -324,9 +332,12 @@ on_accept(struct event_base *base, void *arg)
 	struct timeval tv = {0, 0};
 
 	(void) base;
-	for (int i = 0; i < acceptor->count; i++)
-		evconnlistener_disable(acceptor->sockets[i]);
-	evtimer_add(acceptor->next_turn, &tv);
+	if (!acceptor->last_call)
+	{
+		for (int i = 0; i < acceptor->count; i++)
+			evconnlistener_disable(acceptor->sockets[i]);
+		evtimer_add(acceptor->next_turn, &tv);
+	}
 	return connections_add(acceptor->connections);
 }
 

@@ -41,6 +41,12 @@ extern void listener_free(Listener *listener);	/* after its acceptors; removes a
 /* Lets this loop take connections, one at a time, so that loops that share a socket get about as many each. NULL: no memory. */
 extern Acceptor *acceptor_new(Listener *const *listeners, int count, int loop, struct event_base *base, struct evhttp *http, Connections *connections);
 
+/*
+ * For a loop that is about to stop: takes all that have connected by now, which would be cut off otherwise, within what there is room for. It
+ * takes until the loop's next turns; then acceptor_free.
+ */
+extern void acceptor_last_call(Acceptor *acceptor);
+
 /* Takes no more; NULL is fine. The http must still be there. */
 extern void acceptor_free(Acceptor *acceptor);
 

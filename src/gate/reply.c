@@ -3,6 +3,8 @@
  *		Writing an answer, or giving up a request that nobody waits for any more.
  */
 #include <event2/buffer.h>
+#include <event2/http.h>
+#include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/util.h>
 #include <stdio.h>
@@ -30,7 +32,11 @@ reply_written(Gate *gate, struct evhttp_request *request, int status, const char
 
 	reply_header(request, "Cache-Control", "no-store");
 	if (atomic_load_explicit(&gate->stopping, memory_order_relaxed) || ends_anywhere(request))
+	{
+		/* What it asked for, HTTP/1.0 would be told beside this. */
+		evhttp_remove_header(evhttp_request_get_input_headers(request), "Connection");
 		reply_header(request, "Connection", "close");
+	}
 
 	/* evhttp would send a body to HEAD, and whoever asked would take it for the beginning of the next answer. */
 	if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD)
@@ -76,18 +82,34 @@ send_now(struct evhttp_connection *connection)
 	bufferevent_trigger(bev, EV_WRITE, BEV_TRIG_DEFER_CALLBACKS);
 }
 
-/* With two lengths, or a length and chunks, a proxy and we may not agree where the request ends, and so who sent what follows it (RFC 9112, section 6.3). */
+/*
+ * Where a proxy and we may not agree where the request ends, and so who sent what follows it (RFC 9112, section 6.3): with two lengths, a length and
+ * chunks, an encoding that evhttp does not read, a body of a method that it reads none of, and a name that somebody else may read differently.
+ */
 static bool
 ends_anywhere(struct evhttp_request *request)
 {
+	enum evhttp_cmd_type method = evhttp_request_get_command(request);
+	bool		has_no_body = method == EVHTTP_REQ_HEAD || method == EVHTTP_REQ_TRACE;
+	bool		doubtful = false;
 	int			lengths = 0;
-	bool		encoded = false;
+	int			encodings = 0;
 
 	for (struct evkeyval *header = evhttp_request_get_input_headers(request)->tqh_first; header; header = header->next.tqe_next)
 	{
+		const char *value = header->value;
+
+		doubtful = doubtful || strpbrk(header->key, " \t");
 		if (evutil_ascii_strcasecmp(header->key, "Content-Length") == 0)
+		{
 			lengths++;
-		encoded = encoded || evutil_ascii_strcasecmp(header->key, "Transfer-Encoding") == 0;
+			doubtful = doubtful || value[strspn(value, "0123456789")] != '\0' || (has_no_body && strcmp(value, "0") != 0);
+		}
+		if (evutil_ascii_strcasecmp(header->key, "Transfer-Encoding") == 0)
+		{
+			encodings++;
+			doubtful = doubtful || has_no_body || evutil_ascii_strcasecmp(value, "chunked") != 0 || request->minor == 0;
+		}
 	}
-	return lengths > 1 || (lengths > 0 && encoded);
+	return doubtful || lengths + encodings > 1;
 }

@@ -2,7 +2,8 @@
  * sse.c
  *		/revocations: a ring of the last revocations, and clients that read along.
  *
- * The library's thread puts into the ring and wakes the loop; everything else happens in the loop. A
+ * The library's thread puts into the ring and wakes the loop; everything else happens in the loop, and what takes long without the lock, for which the
+ * library's thread waits while it holds up the node's own news. A
  * client that falls behind by a ring, or comes back with an id that is no longer in it, is told that it missed something; one that does not
  * read is cut off, and may come back.
  */
@@ -27,6 +28,7 @@
 #define WRITE_TIMEOUT_S	30
 #define UNREAD_MAX		(1024 * 1024)
 #define ID_SIZE			64
+#define BATCH			64		/* copied under one lock */
 
 typedef struct Client
 {
@@ -45,6 +47,7 @@ struct Sse
 	struct event *keep_alive;
 	Client	   *clients;
 	atomic_size_t count;
+	SessauthRevocation batch[BATCH];
 
 	pthread_mutex_t lock;		/* for the ring */
 	uint64_t	end;			/* revocations that were put in so far */
@@ -59,6 +62,7 @@ static void last_id(const Sse *sse, const SessauthStatus *status, char out[ID_SI
 static void resume(Sse *sse, Client *client, const SessauthStatus *status, const char *id);
 static bool is_unnumbered(const SessauthRevocation *revocation);
 static void deliver(Client *client);
+static size_t take_batch(Client *client);
 static void write_event(const Client *client, const SessauthRevocation *revocation, struct evbuffer *out);
 static void send_text(Client *client, struct evbuffer *text);
 static void cut_off(Client *client);
@@ -236,22 +240,30 @@ last_id(const Sse *sse, const SessauthStatus *status, char out[ID_SIZE])
 static void
 resume(Sse *sse, Client *client, const SessauthStatus *status, const char *id)
 {
+	const char *colon;
+	size_t		len;
+	int64_t		n;
 	char		known[ID_SIZE];
 	bool		found = false;
 
 	if (id == NULL || id[0] == '\0')
 		return;
+	colon = strchr(id, ':');
+	len = colon ? (size_t) (colon - id) : 0;
+	n = colon ? strtoll(colon + 1, NULL, 10) : 0;
 	pthread_mutex_lock(&sse->lock);
 	for (uint64_t i = sse->end; i > 0 && i + RING > sse->end && !found; i--)
 	{
 		const SessauthRevocation *revocation = &sse->ring[(i - 1) % RING];
 
+		/* The text of the number only where the rest is right: it takes long, and the library's thread waits. */
+		if (revocation->kind == SESSAUTH_KIND_MISSED || len == 0 || strlen(revocation->generation) != len ||
+			memcmp(revocation->generation, id, len) != 0 || revocation->n != n)
+			continue;
 		snprintf(known, sizeof(known), "%s:%lld", revocation->generation, (long long) revocation->n);
-		if (revocation->kind != SESSAUTH_KIND_MISSED && revocation->generation[0] != '\0' && strcmp(known, id) == 0)
-		{
-			found = true;
+		found = strcmp(known, id) == 0;
+		if (found)
 			client->cursor = i;
-		}
 	}
 	snprintf(known, sizeof(known), "%s:%lld", status->generation, (long long) status->applied);
 	if (!found && status->generation[0] != '\0' && strcmp(known, id) == 0)
@@ -310,23 +322,41 @@ deliver(Client *client)
 	Sse		   *sse = client->sse;
 	struct evbuffer *text = evbuffer_new();
 
+	size_t		count;
+
 	if (text == NULL)
 		return;
+	do
+	{
+		count = take_batch(client);
+		if (client->missed)
+			evbuffer_add_printf(text, "event: missed\ndata: {}\n\n");
+		client->missed = false;
+		for (size_t i = 0; i < count; i++)
+			write_event(client, &sse->batch[i], text);
+	} while (count == BATCH);
+	if (evbuffer_get_length(text) > 0)
+		send_text(client, text);
+	evbuffer_free(text);
+}
+
+/* The next ones for it, and whether it has missed some before those. */
+static size_t
+take_batch(Client *client)
+{
+	Sse		   *sse = client->sse;
+	size_t		count = 0;
+
 	pthread_mutex_lock(&sse->lock);
 	if (sse->end - client->cursor > RING)
 	{
 		client->missed = true;
 		client->cursor = sse->end - RING;
 	}
-	if (client->missed)
-		evbuffer_add_printf(text, "event: missed\ndata: {}\n\n");
-	client->missed = false;
-	for (; client->cursor < sse->end; client->cursor++)
-		write_event(client, &sse->ring[client->cursor % RING], text);
+	for (; count < BATCH && client->cursor < sse->end; client->cursor++)
+		sse->batch[count++] = sse->ring[client->cursor % RING];
 	pthread_mutex_unlock(&sse->lock);
-	if (evbuffer_get_length(text) > 0)
-		send_text(client, text);
-	evbuffer_free(text);
+	return count;
 }
 
 /* A key has no tenant: it may have signed anybody's tokens. */

@@ -16,7 +16,7 @@
 #define DRAIN_LOOK_MS	100
 #define DRAIN_US		5000000
 
-/* Everything that evhttp knows but CONNECT, which is for proxies. */
+/* Everything that evhttp knows but CONNECT, which is for proxies; what it does not know (PROPFIND, say) it answers with 501. */
 #define METHODS \
 	(EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | \
 	 EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH | EVHTTP_REQ_TRACE)
@@ -159,10 +159,9 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 		return;
 	worker->draining = true;
 	worker->drain_until = sessauth_now() + DRAIN_US;
-	acceptor_free(worker->acceptor);
-	worker->acceptor = NULL;
+	acceptor_last_call(worker->acceptor);
 
-	/* Not at once: a request may have arrived that was not read yet. */
+	/* Not at once: a client may have connected, or a request arrived, that was not looked at yet. */
 	event_add(worker->drain, &tv);
 }
 
@@ -174,6 +173,8 @@ on_drain(evutil_socket_t fd, short what, void *arg)
 
 	(void) fd;
 	(void) what;
+	acceptor_free(worker->acceptor);
+	worker->acceptor = NULL;
 	if (late)
 		unpark_all(worker, false);
 	if (connections_close_idle(worker->connections) == 0 || late)

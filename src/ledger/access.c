@@ -35,7 +35,8 @@ static const struct
 	{"EXECUTE ON FUNCTION sessauth.block_user(text, text, text, text), sessauth.unblock_user(text, text, text, text)",
 	ACCESS_SERVICE | ACCESS_TENANT_ADMIN},
 	{"EXECUTE ON FUNCTION sessauth.jwks()", ACCESS_SERVICE | ACCESS_NODE | ACCESS_TENANT_ADMIN | ACCESS_AUDITOR},
-	{"EXECUTE ON FUNCTION sessauth.link_key(), sessauth.lease(text, interval, uuid, bigint), sessauth.end_lease(text)", ACCESS_NODE},
+	{"EXECUTE ON FUNCTION sessauth.link_key(), sessauth.lease(text, interval, uuid, bigint, bigint), sessauth.end_lease(text),"
+		" sessauth.revocations_packed(uuid, bigint)", ACCESS_NODE},
 	{"EXECUTE ON FUNCTION sessauth.revoke_session(text, uuid, text, text)", ACCESS_SERVICE | ACCESS_TENANT_ADMIN},
 	{"EXECUTE ON FUNCTION sessauth.revoke_user(text, text, text, text)", ACCESS_SERVICE | ACCESS_TENANT_ADMIN},
 	{"EXECUTE ON FUNCTION sessauth.revoke_other_sessions(text, text, uuid, text, text)", ACCESS_SERVICE | ACCESS_TENANT_ADMIN},

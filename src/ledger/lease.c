@@ -53,6 +53,7 @@ typedef struct Asked
 	char	   *node;
 	char		g[SA_UUID_SIZE];	/* empty: nothing applied yet */
 	int64		n;
+	int64		told_at;		/* unix ms of that entry; -1: not said */
 	int64		max_staleness;	/* ms */
 } Asked;
 
@@ -75,6 +76,7 @@ static void require_primary(void);
 static void require_nothing_lost(void);
 static void raise_clock(void);
 static void read_position(Snapshot snapshot, Position *out);
+static bool is_another(const Asked *asked, const Position *position, Snapshot snapshot);
 static void refuse_ahead(const Asked *asked, const Position *position);
 static int64 put_numbered(const Asked *asked, const Position *position, Snapshot snapshot, Tuplestorestate *rows, TupleDesc desc);
 static int64 put_unnumbered(const Position *position, Snapshot snapshot, Tuplestorestate *rows, TupleDesc desc);
@@ -86,7 +88,7 @@ static void flush_all(void);
 PG_FUNCTION_INFO_V1(sessauth_lease);
 
 /*
- * lease(node text, max_staleness interval, generation uuid, n bigint) → rows: the revocations that the node lacks, and one of kind
+ * lease(node text, max_staleness interval, generation uuid, n bigint, told_at bigint) → rows: the revocations that the node lacks, and one of kind
  * 'lease' as the last when they are all. Throws 42501 without access, 22004, 22023 for a bad node or a max_staleness beyond
  * sessauth.max_lease, 25006 on a standby, 55000 before the first write call, while tokens of aborted transactions are lost, and to a node that is
  * ahead of the ledger, 53400.
@@ -132,7 +134,7 @@ sessauth_lease(PG_FUNCTION_ARGS)
 	handed_count = handover_take(&handed, &places);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	read_position(snapshot, &position);
-	if (strcmp(asked.g, position.g) == 0 && asked.n > position.n)
+	if (strcmp(asked.g, position.g) == 0 && (asked.n > position.n || is_another(&asked, &position, snapshot)))
 		refuse_ahead(&asked, &position);
 	if (put_numbered(&asked, &position, snapshot, rows, desc) <= ROWS_MAX)
 		complete = put_unnumbered(&position, snapshot, rows, desc) <= ROWS_MAX;
@@ -192,6 +194,7 @@ read_args(FunctionCallInfo fcinfo, Asked *out)
 				 errhint("Give the node a shorter max_staleness, or raise the setting.")));
 	out->g[0] = '\0';
 	out->n = 0;
+	out->told_at = PG_ARGISNULL(4) ? -1 : PG_GETARG_INT64(4);
 	if (!PG_ARGISNULL(2))
 	{
 		strlcpy(out->g, DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(2))), sizeof(out->g));
@@ -250,6 +253,18 @@ read_position(Snapshot snapshot, Position *out)
 	out->low = ledger_int8(0, 7);
 }
 
+/* Numbers that come a second time may have got beyond the node's again; then the entry of its number is not the one that it was told. */
+static bool
+is_another(const Asked *asked, const Position *position, Snapshot snapshot)
+{
+	static LedgerQuery query = {"SELECT at FROM sessauth.revocation_log WHERE generation = $1 AND n = $2", 2, {UUIDOID, INT8OID}};
+	Datum		values[2] = {position->generation, Int64GetDatum(asked->n)};
+
+	if (asked->told_at < 0 || ledger_run_at(&query, values, NULL, snapshot) == 0)
+		return false;
+	return (ledger_time(0, 1) + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000 != asked->told_at;
+}
+
 /*
  * The ledger's storage went back in time, and its numbers come a second time with another meaning, which the node would take for what it knows.
  * The worker begins a new generation, and in that the node lacks everything.
@@ -262,7 +277,9 @@ refuse_ahead(const Asked *asked, const Position *position)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the node knows more revocations than this ledger"),
-			 errdetail("It has applied number " INT64_FORMAT " of generation %s, which ends here with " INT64_FORMAT ".", asked->n, position->g, position->n),
+			 asked->n > position->n
+			 ? errdetail("It has applied number " INT64_FORMAT " of generation %s, which ends here with " INT64_FORMAT ".", asked->n, position->g, position->n)
+			 : errdetail("Its number " INT64_FORMAT " of generation %s is another revocation than here.", asked->n, position->g),
 			 errhint("The ledger's storage went back in time. Its worker begins a new generation; call again.")));
 }
 

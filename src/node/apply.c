@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void note_newest(SessauthNode *node, const SaEntry *entry);
 static void make_room(SessauthNode *node, int count);
 static void exchange(SessauthNode *node, MemoryTable *table);
 static int64_t forgets_before_now(SessauthNode *node);
@@ -41,11 +42,24 @@ apply_entries(SessauthNode *node, const SaEntry *entries, int count, int64_t rec
 		else if (!memory_apply(&node->memory, entry, forgets_before))
 			*fit = *fit && entry->g[0] != '\0';
 		else if (entry->g[0] != '\0')
+		{
 			lease_applied(&node->lease, entry->g, entry->n);
+			note_newest(node, entry);
+		}
 	}
 	extended = lease_extend(&node->lease);
 	end(node, horizon, entries, news, count);
 	return extended;
+}
+
+static void
+note_newest(SessauthNode *node, const SaEntry *entry)
+{
+	if (entry->n <= node->newest.n && strcmp(node->newest.g, entry->g) == 0)
+		return;
+	memcpy(node->newest.g, entry->g, sizeof(node->newest.g));
+	node->newest.n = entry->n;
+	node->newest.at = entry->at;
 }
 
 bool
@@ -88,6 +102,14 @@ apply_prune(SessauthNode *node)
 	pthread_mutex_lock(&node->apply_lock);
 	if (memory_build_pruned(&node->memory, forgets_before_now(node), false, &table))
 		exchange(node, &table);
+	pthread_mutex_unlock(&node->apply_lock);
+}
+
+void
+apply_keys(SessauthNode *node, const SaKeySet *before, const SaKeySet *now)
+{
+	pthread_mutex_lock(&node->apply_lock);
+	news_keys(node, before, now);
 	pthread_mutex_unlock(&node->apply_lock);
 }
 

@@ -28,6 +28,9 @@ extern bool apply_grant(SessauthNode *node, const LeaseGrant *grant, int64_t t0,
 /* Forgets what has expired. */
 extern void apply_prune(SessauthNode *node);
 
+/* Other signing keys are in use: those who watch tokens of one that has gone are told. */
+extern void apply_keys(SessauthNode *node, const SaKeySet *before, const SaKeySet *now);
+
 /* Ends the lease: before a transport tells its other side that the node is gone. */
 extern void apply_drop_lease(SessauthNode *node);
 

@@ -3,7 +3,7 @@
  *		One token: signature, memory, ledger's clock, lease.
  *
  * What is known against a token is true for ever, so it is said with or without a lease. Only
- * "active" needs one (and "not yet valid", which will pass), and the order of the last steps is what keeps the bound:
+ * "active" needs one, and the order of the last steps is what keeps the bound:
  *
  * - the memory is looked up and the end of the lease is read under one lock, so the memory already held
  *	 everything that was committed before end - max_staleness;
@@ -46,11 +46,15 @@ decide_token(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 	uint64_t	serial;
 	bool		tried = false;
 
+	/* In this order, keys whose end comes between the two are taken for older than they are. */
+	begun = atomic_load(&node->keys_begun);
+	serial = atomic_load(&node->keys_serial);
 	out->why = SESSAUTH_WHY_NONE;
 	if (cacheable)
 		seen_key(&node->seen, token, len, &key);
-	if (cacheable && seen_find(&node->seen, &key, atomic_load(&node->keys_serial), claims))
+	if (cacheable && seen_find(&node->seen, &key, serial, claims))
 	{
+		claims->keys_begun = begun;
 		out->source = SESSAUTH_SOURCE_CACHE;
 		return decide_claims(node, claims, out);
 	}
@@ -72,6 +76,7 @@ decide_token(SessauthNode *node, const char *token, size_t len, int64_t arrived,
 		case SA_TOKEN_OK:
 			out->source = SESSAUTH_SOURCE_LOCAL;
 			claims_of(node, &read, claims);
+			claims->keys_begun = begun;
 			seen_add(&node->seen, &key, serial, claims);
 			(void) decide_claims(node, claims, out);
 			break;
@@ -192,12 +197,15 @@ judge(SessauthNode *node, const Claims *claims)
 		(claims->exp <= (now + ledger.lower) / 1000000 - node->leeway || claims->exp * 1000000 <= horizon))
 		return SESSAUTH_EXPIRED;
 
-	/* Unlike what is over, what has not begun may have begun by a clock that was set forward since the last answer. */
-	if (!ledger.has_lower || now >= end || atomic_load(&node->keys_begun) < keys_from)
+	/* Not by the newest keys: those that have verified this token may be older, and from before its key's end. */
+	if (!ledger.has_lower || now >= end || claims->keys_begun < keys_from)
 		return SESSAUTH_CANNOT_TELL;
 
-	/* Whole seconds: a token of this very second is not from the future. */
+	/*
+	 * Whole seconds: a token of this very second is not from the future. Unlike what is over, what has not begun may have begun by a clock that was
+	 * set forward since the last answer, so only PostgreSQL may say "not yet valid".
+	 */
 	if (ledger.has_upper && claims->begin > (now + ledger.upper) / 1000000 + 1 + node->leeway)
-		return SESSAUTH_NOT_YET_VALID;
+		return SESSAUTH_CANNOT_TELL;
 	return SESSAUTH_ACTIVE;
 }

@@ -7,6 +7,7 @@
  */
 #include "node/follower.h"
 
+#include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -100,7 +101,8 @@ follower_stop(SessauthNode *node)
 
 	if (follower == NULL)
 		return;
-	if (follower->running && write(follower->pipe[1], "q", 1) == 1)
+	atomic_store(&follower->stop, true);
+	if (follower->running && (write(follower->pipe[1], "q", 1) == 1 || errno == EAGAIN))	/* a full pipe wakes it as well */
 		pthread_join(follower->thread, NULL);
 	redis_link_free(follower->reader);
 	redis_link_free(follower->control);
@@ -196,9 +198,9 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 			load_key(follower);
 		else if (bytes[i] == 'a')
 			questions_send(follower);
-		else if (!follower->stopping)
-			say_goodbye(follower);
 	}
+	if (atomic_load(&follower->stop) && !follower->stopping)
+		say_goodbye(follower);
 }
 
 static void

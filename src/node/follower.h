@@ -28,6 +28,7 @@ struct Follower
 	struct event *goodbye;
 	int			pipe[2];
 	bool		stopping;
+	atomic_bool stop;			/* from another thread: it shall begin to */
 	bool		has_key;
 	unsigned char key[SA_KEY_LEN];	/* the link key */
 	SaMacKey   *mac_key;		/* the same, prepared */

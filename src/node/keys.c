@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "core/seal.h"
+#include "node/apply.h"
 #include "node/keys_postgres.h"
 
 #define REFRESH_US		30000000	/* without being asked */
@@ -228,10 +229,12 @@ refresh(SessauthNode *node, PGconn **conn, int64_t begun, char *why, size_t size
 		memcpy(node->link_key, link_key, SA_KEY_LEN);
 	pthread_mutex_unlock(&node->keys_lock);
 	sa_wipe(link_key, sizeof(link_key));
-	if (old)
-		keys_release(old);
 	if (changed)
 		seen_prune(&node->seen, atomic_load(&node->keys_serial), 0);
+	if (changed && old)
+		apply_keys(node, old->set, fresh->set);
+	if (old)
+		keys_release(old);
 	follower_link_key_arrived(node);
 	return true;
 }

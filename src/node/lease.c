@@ -24,7 +24,8 @@
 
 #include "node/lease.h"
 
-#define ACCESS_TTL_MIN_US	1000000 /* of sessauth.access_ttl: a revocation is told for at least as long */
+#define TOLD_US				60000000	/* a revocation is told for at least as long (doc/protocol.md, section 3, until) */
+#define ACCESS_TTL_MIN_US	1000000 /* of sessauth.access_ttl, which is longer than the keys of a moment ago are old */
 
 static bool prove(Lease *lease, const LeaseGrant *proof, int64_t t0, int64_t received);
 static LeaseGrant proof_of(const SaAnswer *answer);
@@ -120,8 +121,8 @@ prove(Lease *lease, const LeaseGrant *proof, int64_t t0, int64_t received)
 		if (proof->at <= INT64_MAX / 1000 && proof->at * 1000 > lease->horizon)
 			lease->horizon = proof->at * 1000;
 
-		/* With a lease it knew all until a moment ago. Without one, keys of before the oldest entry that is still told are too old. */
-		if (lease->end <= received)
+		/* By a recent proof it has heard of every key that ended. Otherwise what was told meanwhile may be told no more, and its keys are too old. */
+		if (lease->end <= received || lease->end - lease->max_staleness <= received - TOLD_US)
 			lease->keys_from = received - ACCESS_TTL_MIN_US;
 	}
 	if (!same)

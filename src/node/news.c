@@ -49,10 +49,33 @@ news_missed(SessauthNode *node, int64_t before, int64_t horizon)
 		node->revoked(node->revoked_arg, &revocation);
 }
 
+/* The ledger drops a key that was revoked, and a node that was away may never hear of it otherwise. */
+void
+news_keys(SessauthNode *node, const SaKeySet *before, const SaKeySet *now)
+{
+	char		text[sizeof(((SaEntry *) 0)->kid)];
+	MemoryName	name;
+
+	for (size_t i = 0; i < sa_keyset_count(before); i++)
+	{
+		size_t		len;
+		const char *kid = sa_keyset_kid(before, i, &len);
+
+		if (sa_keyset_find(now, kid, len) || len >= sizeof(text))	/* no token has a longer one */
+			continue;
+		memcpy(text, kid, len);
+		text[len] = '\0';
+		memory_name(&node->memory, SA_KIND_KEY, "", text, &name);
+		watches_key_gone(&node->watches, &name);
+	}
+	watches_tell(&node->watches);
+}
+
 /*
  * Once more after the watch is there: what the memory held before that, nobody will say again. A revocation that it does not hold, because the
  * node was away or had no room for it, leaves a hole in what the node has covered. No lease extends over a hole: either
- * the revocation comes once more and is told, or the horizon moves beyond the token.
+ * the revocation comes once more and is told, or the horizon moves beyond the token. Likewise the token's key: it is looked for again, because of
+ * one that had left before that, nobody is told.
  *
  * The caller gets the watch at the end, so that its callback, which may run before that, cannot give it back under our hands.
  */
@@ -74,7 +97,7 @@ sessauth_watch(SessauthNode *node, const char *token, size_t len, int64_t arrive
 		return out->code = SESSAUTH_CANNOT_TELL;
 	}
 	added->node = node;
-	(void) decide_claims(node, &claims, out);
+	(void) decide_token(node, token, len, arrived, out, &claims);
 	if (can_be_watched(out))
 		*watch = added;
 	else

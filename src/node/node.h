@@ -98,6 +98,12 @@ struct SessauthNode
 	Lease		lease;
 	LedgerClock ledger_clock;
 	Memory		memory;
+	struct
+	{
+		char		g[SA_UUID_SIZE];
+		int64_t		n;
+		int64_t		at;
+	}			newest;			/* of the entries with a number that were applied; by it a ledger whose storage went back is found out */
 	int64_t		rescans;
 	int64_t		refused_entries;
 	int64_t		connects;
@@ -158,6 +164,7 @@ extern void upkeep_stop(SessauthNode *node);
 /* news.c; with apply_lock, without known_lock */
 extern void news_revoked(SessauthNode *node, const SaEntry *entry);
 extern void news_missed(SessauthNode *node, int64_t before, int64_t horizon);	/* the lease's horizon has moved (us) */
+extern void news_keys(SessauthNode *node, const SaKeySet *before, const SaKeySet *now);	/* other ones are in use */
 
 /* node.c */
 extern void node_log(SessauthNode *node, SessauthLevel level, const char *format,...) __attribute__((format(printf, 3, 4)));

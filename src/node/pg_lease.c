@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "node/apply.h"
+#include "node/pg_backlog.h"
 #include "node/pg_row.h"
 
 #define CALL_US		3000000
@@ -29,7 +30,7 @@ typedef struct Rows
 	int64_t		last;
 } Rows;
 
-static PgCursor claim_of(SessauthNode *node, const PgCursor *cursor);
+static PgCursor claim_of(SessauthNode *node, const PgCursor *cursor, int64_t *told_at);
 static bool apply_rows(SessauthNode *node, const PGresult *result, int64_t received, Rows *rows);
 static bool note_number(const SaEntry *entry, Rows *rows);
 static void advance(SessauthNode *node, const Rows *rows, PgCursor *cursor);
@@ -38,20 +39,23 @@ PgOutcome
 pg_lease_call(SessauthNode *node, PGconn *conn, int wake_fd, PgCursor *cursor, char *why, size_t size)
 {
 	PgOutcome	outcome = {0};
-	PgCursor	claim = claim_of(node, cursor);
+	int64_t		told_at;
+	PgCursor	claim = claim_of(node, cursor, &told_at);
 	PgCursor	next;
 	Rows		rows;
 	char		staleness[32];
 	char		n[24];
-	const char *parameters[] = {node->id, staleness, claim.g[0] ? claim.g : NULL, n};
+	char		at[24];
+	const char *parameters[] = {node->id, staleness, claim.g[0] ? claim.g : NULL, n, told_at >= 0 ? at : NULL};
 	int64_t		t0;
 	int64_t		received;
 	PGresult   *result;
 
 	snprintf(staleness, sizeof(staleness), "%" PRId64 " ms", node->max_staleness / 1000);
 	snprintf(n, sizeof(n), "%" PRId64, claim.n);
+	snprintf(at, sizeof(at), "%" PRId64, told_at);
 	t0 = clock_now();
-	result = postgres_query(conn, wake_fd, t0 + CALL_US, PG_ROW_SELECT " FROM sessauth.lease($1, $2, $3, $4)", 4, parameters,
+	result = postgres_query(conn, wake_fd, t0 + CALL_US, PG_ROW_SELECT " FROM sessauth.lease($1, $2, $3, $4, $5)", 5, parameters,
 							&outcome.broken, why, size);
 	if (result == NULL)
 		return outcome;
@@ -72,8 +76,12 @@ pg_lease_call(SessauthNode *node, PGconn *conn, int wake_fd, PgCursor *cursor, c
 	if (rows.has_grant)
 		memset(cursor, 0, sizeof(*cursor));
 	else
+	{
 		advance(node, &rows, cursor);
-	next = claim_of(node, cursor);
+		if (rows.understood && rows.fit && cursor->g[0] != '\0')
+			pg_backlog_read(node, conn, wake_fd, cursor, &outcome.broken);
+	}
+	next = claim_of(node, cursor, &told_at);
 	outcome.advanced = (outcome.granted || !rows.has_grant) && (strcmp(next.g, claim.g) != 0 || next.n > claim.n);
 	return outcome;
 }
@@ -89,9 +97,9 @@ pg_lease_end(SessauthNode *node, PGconn *conn, int64_t deadline)
 		PQclear(postgres_query(conn, -1, deadline, "SELECT sessauth.end_lease($1)", 1, parameters, &broken, why, sizeof(why)));
 }
 
-/* The most that is true: inside a generation that the node has not joined yet, how far it has come there. */
+/* The most that is true: inside a generation that the node has not joined yet, how far it has come there. And when that last entry was; -1: not known. */
 static PgCursor
-claim_of(SessauthNode *node, const PgCursor *cursor)
+claim_of(SessauthNode *node, const PgCursor *cursor, int64_t *told_at)
 {
 	PgCursor	claim;
 	int64_t		reach;
@@ -99,12 +107,13 @@ claim_of(SessauthNode *node, const PgCursor *cursor)
 	many_readers_read(&node->known_lock);
 	lease_position(&node->lease, claim.g, &claim.n);
 	reach = coverage_reach(&node->lease.cover, cursor->g, cursor->n);
-	many_readers_end_read(&node->known_lock);
 	if (cursor->g[0] != '\0' && (strcmp(cursor->g, claim.g) != 0 || reach > claim.n))
 	{
 		claim = *cursor;
 		claim.n = reach;
 	}
+	*told_at = claim.n > 0 && claim.n == node->newest.n && strcmp(claim.g, node->newest.g) == 0 ? node->newest.at : -1;
+	many_readers_end_read(&node->known_lock);
 	return claim;
 }
 

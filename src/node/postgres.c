@@ -103,27 +103,47 @@ PGresult *
 postgres_query(PGconn *conn, int wake_fd, int64_t deadline, const char *statement, int count, const char *const *parameters,
 			   bool *broken, char *why, size_t size)
 {
-	PGresult   *rows = NULL;
+	*broken = true;
+	if (!postgres_send(conn, wake_fd, deadline, statement, count, parameters, false, why, size))
+		return NULL;
+	return postgres_receive(conn, wake_fd, deadline, broken, why, size);
+}
+
+bool
+postgres_send(PGconn *conn, int wake_fd, int64_t deadline, const char *statement, int count, const char *const *parameters,
+			  bool binary, char *why, size_t size)
+{
 	int			unsent;
 
-	*broken = true;
-	if (!PQsendQueryParams(conn, statement, count, NULL, parameters, NULL, NULL, 0))
+	if (!PQsendQueryParams(conn, statement, count, NULL, parameters, NULL, NULL, binary))
 	{
 		explain(why, size, PQerrorMessage(conn));
-		return NULL;
+		return false;
 	}
 	snprintf(why, size, "PostgreSQL: no answer in time");
 	while ((unsent = PQflush(conn)) == 1)
 	{
 		if (!postgres_wait(conn, wake_fd, POLLIN | POLLOUT, deadline) || !PQconsumeInput(conn))
-			return NULL;
+			return false;
 	}
+	if (unsent != 0)
+		explain(why, size, PQerrorMessage(conn));
+	return unsent == 0;
+}
+
+PGresult *
+postgres_receive(PGconn *conn, int wake_fd, int64_t deadline, bool *broken, char *why, size_t size)
+{
+	PGresult   *rows = NULL;
+
+	*broken = true;
+	snprintf(why, size, "PostgreSQL: no answer in time");
 	for (;;)
 	{
 		PGresult   *result;
 
 		/* PQgetResult waits without a limit unless asked only when it need not. */
-		while (unsent == 0 && PQisBusy(conn))
+		while (PQisBusy(conn))
 		{
 			if (!postgres_wait(conn, wake_fd, POLLIN, deadline))
 				goto failed;

@@ -26,6 +26,11 @@ extern PGconn *postgres_connect(const char *conninfo, int wake_fd, int64_t deadl
 extern PGresult *postgres_query(PGconn *conn, int wake_fd, int64_t deadline, const char *statement, int count,
 								const char *const *parameters, bool *broken, char *why, size_t size);
 
+/* The same in two steps, with other work between them; the values of a binary result are as the server has them. False and why: as *broken. */
+extern bool postgres_send(PGconn *conn, int wake_fd, int64_t deadline, const char *statement, int count,
+						  const char *const *parameters, bool binary, char *why, size_t size);
+extern PGresult *postgres_receive(PGconn *conn, int wake_fd, int64_t deadline, bool *broken, char *why, size_t size);
+
 /* Waits for the end of a statement whose answer nobody wants any more. False: the connection is of no more use. */
 extern bool postgres_drain(PGconn *conn, int64_t deadline);
 

@@ -32,6 +32,7 @@ typedef struct Claims
 	int64_t		tepoch;
 	int64_t		begin;			/* iat or nbf, whichever is later */
 	int64_t		exp;
+	int64_t		keys_begun;		/* when the keys were asked for that have verified it */
 	char		sid[37];
 	char		tid[SA_TENANT_ID_MAX + 1];
 	char		uid[SA_USER_ID_MAX + 1];

@@ -38,7 +38,7 @@ typedef enum SessauthCode
 	SESSAUTH_ACTIVE,			/* let the request through */
 	SESSAUTH_REVOKED,			/* session, user, tenant or key: log in again */
 	SESSAUTH_EXPIRED,			/* by the ledger's clock: refresh it */
-	SESSAUTH_NOT_YET_VALID,
+	SESSAUTH_NOT_YET_VALID,		/* says PostgreSQL: the ledger's clock may have been set forward since a node has heard of it */
 	SESSAUTH_MALFORMED,
 	SESSAUTH_BAD_SIGNATURE,
 	SESSAUTH_UNKNOWN_KEY,		/* and the keys were asked for after the token had arrived */
@@ -50,7 +50,8 @@ typedef enum SessauthCode
 typedef enum SessauthWhy
 {
 	SESSAUTH_WHY_NONE,
-	SESSAUTH_WHY_LEASE,			/* not synced yet, or the lease is over: sessauth_ready says more */
+	SESSAUTH_WHY_LEASE,			/* not synced yet, or the lease is over: sessauth_ready says more; or what is known is too old for this token: it was
+								 * verified by keys of before an absence, or begins later than the ledger's clock as it was last heard of */
 	SESSAUTH_WHY_KEYS_PENDING,	/* unknown kid, a refresh of the keys is on its way: decide again after keys_refreshed */
 	SESSAUTH_WHY_KEYS_FAILED,	/* unknown kid, and the keys could not be refreshed */
 	SESSAUTH_WHY_INTERNAL,		/* out of memory, or OpenSSL does not work */
@@ -264,7 +265,8 @@ typedef struct SessauthWatch SessauthWatch;
 typedef enum SessauthEnd
 {
 	SESSAUTH_END_REVOKED,		/* the session, its user, its tenant, or the key of the token */
-	SESSAUTH_END_UNKNOWN		/* the token had expired when the node was away for so long that it may have missed the revocation */
+	SESSAUTH_END_UNKNOWN		/* it may have been: the token had expired when the node was away for so long that it may have missed
+								 * the revocation, or its key is not among the node's keys any more */
 } SessauthEnd;
 
 /*
@@ -281,7 +283,9 @@ typedef enum SessauthEnd
  * or after the watch began, and also by a node that has no room to remember it. A refresh does not end a watch, nor does the expiry
  * of the token, nor an outage: then the news is late. Where a connection must not outlive the proof, look at sessauth_ready too.
  * What a node that was away cannot learn any more is the revocation of tokens that have expired meanwhile; so it ends watches of expired
- * tokens with SESSAUTH_END_UNKNOWN. A client that refreshes may present its new token for a new watch.
+ * tokens with SESSAUTH_END_UNKNOWN, and of those whose key has left the node's keys. A client that refreshes may present its new token for a new watch.
+ *
+ * Like sessauth_unwatch it may wait for a call of ended that is under way, so it must not be called with a lock that ended takes.
  */
 SESSAUTH_API SessauthCode sessauth_watch(SessauthNode *node, const char *token, size_t len, int64_t arrived, SessauthDecision *out,
 										 void (*ended) (void *arg, SessauthEnd why), void *arg, SessauthWatch **watch);

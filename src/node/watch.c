@@ -10,6 +10,7 @@
 
 #define SIZE_MIN	64			/* buckets */
 
+static void end_below(Watches *watches, int what, const MemoryName *name, int64_t epoch, SessauthEnd why);
 static bool grow(Watches *watches);
 static void put(WatchLink **bucket, WatchLink *link);
 static size_t place_of(const MemoryName *name, size_t size);
@@ -110,13 +111,25 @@ watch_free(Watches *watches, SessauthWatch *watch)
 void
 watches_revoked(Watches *watches, int what, const MemoryName *name, int64_t epoch)
 {
+	end_below(watches, what, name, epoch, SESSAUTH_END_REVOKED);
+}
+
+void
+watches_key_gone(Watches *watches, const MemoryName *name)
+{
+	end_below(watches, WATCH_KEY, name, MEMORY_DEAD, SESSAUTH_END_UNKNOWN);
+}
+
+static void
+end_below(Watches *watches, int what, const MemoryName *name, int64_t epoch, SessauthEnd why)
+{
 	pthread_mutex_lock(&watches->lock);
 	for (WatchLink *link = watches->size ? watches->buckets[what][place_of(name, watches->size)] : NULL; link;)
 	{
 		WatchLink  *next = link->next;
 
 		if (same(&link->name, name) && epoch > link->epoch)
-			end(watches, link->watch, SESSAUTH_END_REVOKED);
+			end(watches, link->watch, why);
 		link = next;
 	}
 	pthread_mutex_unlock(&watches->lock);

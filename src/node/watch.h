@@ -76,6 +76,9 @@ extern void watch_free(Watches *watches, SessauthWatch *watch);
 /* A revocation: what of (WATCH_SESSION...), its name in the node's memory, and its epoch there. Nobody is told yet. */
 extern void watches_revoked(Watches *watches, int what, const MemoryName *name, int64_t epoch);
 
+/* A key that is not among the node's keys any more, for whatever reason. */
+extern void watches_key_gone(Watches *watches, const MemoryName *name);
+
 /* Revocations that expired at or before this (unix seconds) may have been missed. */
 extern void watches_missed(Watches *watches, int64_t horizon);
 

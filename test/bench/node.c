@@ -6,6 +6,7 @@
  *	node rates REDIS JWKS LINKKEY TOKENS SECONDS ROUNDS THREADS	medians, "name rate", of alternating rounds; name-cpu: by the threads' CPU time
  *	node fill REDIS LINKKEY-HEX STREAMKEY GENERATION COUNT AT UNTIL	revocations 1..COUNT, straight into the stream
  *	node join REDIS JWKS LINKKEY REVOCATIONS		waits until it knows that many and is ready: "ms bytes-each cpu-ms"
+ *	node join-postgres CONNINFO REVOCATIONS			likewise, over PostgreSQL alone
  *	node drain REDIS STREAMKEY						reads the stream as a node does, and looks at nothing but ids: "ms"
  */
 #include <hiredis/hiredis.h>
@@ -176,18 +177,25 @@ by_cpu(const void *a, const void *b)
 	return x->cpu < y->cpu ? -1 : x->cpu > y->cpu;
 }
 
-static SessauthNode *
-open_node(char **files, size_t max_cached_tokens)
+/* A node that follows Redis: its URL, the keys, the link key. */
+static SessauthOptions
+options_of(char **files, size_t max_cached_tokens)
 {
 	SessauthOptions options = SESSAUTH_OPTIONS_INIT;
-	SessauthNode *node;
 
 	options.redis_url = files[0];
 	options.jwks_file = files[1];
 	options.link_key_file = files[2];
 	options.max_staleness_ms = 3600000;
 	options.max_cached_tokens = max_cached_tokens;
-	node = sessauth_open(&options);
+	return options;
+}
+
+static SessauthNode *
+open_with(const SessauthOptions *options)
+{
+	SessauthNode *node = sessauth_open(options);
+
 	if (sessauth_error(node))
 		die(sessauth_error(node));
 	return node;
@@ -216,6 +224,8 @@ rates(char **argv)
 	FILE	   *file = fopen(argv[3], "r");
 	EVP_MD_CTX *context = EVP_MD_CTX_new();
 	int			port = atoi(strstr(argv[0], "127.0.0.1:") + 10);
+	SessauthOptions with_cache;
+	SessauthOptions without;
 
 	while (file && token_count < TOKENS_MAX && fgets(tokens[token_count], sizeof(tokens[0]), file))
 	{
@@ -225,8 +235,10 @@ rates(char **argv)
 	if (token_count == 0 || rounds > ROUNDS_MAX || threads > THREADS_MAX)
 		die("wrong arguments");
 	fclose(file);
-	cached = open_node(argv, 65536);
-	uncached = open_node(argv, 0);
+	with_cache = options_of(argv, 65536);
+	without = options_of(argv, 0);
+	cached = open_with(&with_cache);
+	uncached = open_with(&without);
 	while (!sessauth_ready(cached) || !sessauth_ready(uncached))
 		usleep(10000);
 	for (int i = 0; i < threads; i++)
@@ -349,12 +361,11 @@ resident_bytes(void)
 }
 
 static void
-join(char **argv)
+join(const SessauthOptions *options, long wanted)
 {
-	long		wanted = atol(argv[3]);
 	long		before = resident_bytes();
 	double		begun = now_s();
-	SessauthNode *node = open_node(argv, 0);
+	SessauthNode *node = open_with(options);
 	SessauthStatus status;
 	double		ready;
 
@@ -366,6 +377,25 @@ join(char **argv)
 	ready = now_s() - begun;
 	printf("%.0f %.1f %.0f\n", ready * 1000, (double) (resident_bytes() - before) / (double) wanted, cpu_s() * 1000);
 	sessauth_close(node);
+}
+
+static void
+join_redis(char **argv)
+{
+	SessauthOptions options = options_of(argv, 0);
+
+	join(&options, atol(argv[3]));
+}
+
+static void
+join_postgres(char **argv)
+{
+	SessauthOptions options = SESSAUTH_OPTIONS_INIT;
+
+	options.pg_conninfo = argv[0];
+	options.max_staleness_ms = 30000;
+	options.max_cached_tokens = 0;
+	join(&options, atol(argv[1]));
 }
 
 /* What no node can be faster than: Redis itself, read over one socket with one request under way. */
@@ -423,7 +453,9 @@ main(int argc, char **argv)
 	else if (argc == 9 && strcmp(argv[1], "fill") == 0)
 		fill(argv + 2);
 	else if (argc == 6 && strcmp(argv[1], "join") == 0)
-		join(argv + 2);
+		join_redis(argv + 2);
+	else if (argc == 4 && strcmp(argv[1], "join-postgres") == 0)
+		join_postgres(argv + 2);
 	else if (argc == 4 && strcmp(argv[1], "drain") == 0)
 		drain(argv + 2);
 	else

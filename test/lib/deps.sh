@@ -39,7 +39,7 @@ deps_wanted() {
 		"postgresql-$major" "postgresql-server-dev-$major" redis-server \
 		libhiredis-dev libc-ares-dev libevent-dev libjansson-dev libssl-dev libpq-dev \
 		perl libipc-run-perl libdbd-pg-perl
-	[ "${1:-}" != tests ] || printf '%s\n' "postgresql-$major-pgtap" g++ pgbouncer nginx haproxy caddy strace
+	[ "${1:-}" != tests ] || printf '%s\n' "postgresql-$major-pgtap" g++ pgbouncer nginx haproxy caddy strace valgrind
 }
 
 # deps_ensure [tests]: makes sure that everything is there. Quick and silent when it is.
@@ -117,7 +117,7 @@ deps_missing() {
 deps_look_for_programs() {
 	local program missing=
 	local -a servers=()
-	[ "${1:-}" != tests ] || servers=(g++ pgbouncer nginx haproxy caddy strace)
+	[ "${1:-}" != tests ] || servers=(g++ pgbouncer nginx haproxy caddy strace valgrind)
 	for program in gcc make pkg-config "${PG_CONFIG:-pg_config}" redis-server "${servers[@]}" perl prove; do
 		command -v "$program" >/dev/null || missing+=" $program"
 	done

@@ -54,7 +54,7 @@ INSERT INTO matrix VALUES
 		'authenticate', 'current_tenant', 'current_user_id', 'current_session_id',
 		'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant', 'block_user', 'unblock_user',
 		'receipt', 'await_receipt', 'revocations_since']),
-	('node', ARRAY['revocations_since', 'lease', 'end_lease', 'verify', 'introspect', 'jwks', 'link_key', 'authenticate', 'current_tenant', 'current_user_id', 'current_session_id']),
+	('node', ARRAY['revocations_since', 'lease', 'end_lease', 'revocations_packed', 'verify', 'introspect', 'jwks', 'link_key', 'authenticate', 'current_tenant', 'current_user_id', 'current_session_id']),
 	('admin', ARRAY['jwks', 'list_sessions', 'revoke_session', 'revoke_user', 'revoke_other_sessions', 'revoke_tenant',
 		'block_user', 'unblock_user', 'reads_all', 'reads_tenants', 'reads_from', 'reads_to', 'in_reach', 'session_state', 'receipt', 'await_receipt', 'revocations_since']),
 	('auditor', ARRAY['jwks', 'reads_all', 'reads_tenants', 'reads_from', 'reads_to', 'in_reach', 'session_state', 'mirror_status', 'node_status', 'status', 'receipt', 'await_receipt', 'revocations_since']);

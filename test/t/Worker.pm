@@ -17,7 +17,7 @@ use Sessauth;
 use Test::More;
 
 our @EXPORT = qw(worker_ledger login mirror_row wait_streaming stream revocations beats wait_revocation
-  check_stream check_log log_rows wait_published link_key mac new_node wait_log generation psql_background);
+  check_stream check_log log_rows wait_published link_key mac new_node wait_log generation psql_background pause_worker);
 
 # A ledger with a tenant "acme", a signing key, and (unless mirror => 0) a Redis server as its
 # mirror "main" that is already streaming. Returns ledger, dba connection, Redis.
@@ -145,6 +145,19 @@ sub wait_log
 	my ($ledger, $pattern, $from) = @_;
 	return poll_until("the log to say $pattern",
 		sub { my $log = substr(slurp_file($ledger->logfile), $from // 0); $log =~ $pattern && $log });
+}
+
+# Stops the worker between two transactions, so that it holds up nobody; returns its pid, for SIGCONT.
+sub pause_worker
+{
+	my ($dba) = @_;
+	my $pid = value($dba, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'sessauth worker' AND datname = current_database()});
+	poll_until('the worker to stop where it holds nothing', sub {
+		kill 'STOP', $pid or die "kill: $!";
+		return 1 if !value($dba, 'SELECT count(*) FROM pg_locks WHERE pid = ?', $pid) && !value($dba, 'SELECT backend_xmin FROM pg_stat_activity WHERE pid = ?', $pid);
+		kill 'CONT', $pid;
+		return 0 });
+	return $pid;
 }
 
 # ---- a node ----

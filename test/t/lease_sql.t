@@ -39,16 +39,11 @@ sub ask
 
 sub users { return join ' ', map { $_->{user_id} // '-' } @_; }
 
-# Only while it does not run is it certain that nothing gets a number. It is stopped between two transactions.
+# Only while it does not run is it certain that nothing gets a number.
 sub without_worker
 {
 	my ($code) = @_;
-	my $pid = worker_pid();
-	poll_until('the worker to stop where it holds nothing', sub {
-		kill 'STOP', $pid or die "kill: $!";
-		return 1 if !value($dba, 'SELECT count(*) FROM pg_locks WHERE pid = ?', $pid) && !value($dba, 'SELECT backend_xmin FROM pg_stat_activity WHERE pid = ?', $pid);
-		kill 'CONT', $pid;
-		return 0 });
+	my $pid = pause_worker($dba);
 	my $ok = eval { $code->(); 1 };
 	my $error = $@;
 	kill 'CONT', $pid;
@@ -281,6 +276,46 @@ my @all = (generation($dba), log_n() - 30_000);
 cmp_ok(looked_at('SELECT * FROM sessauth.lease(?, ?, ?, ?)', node_id('few'), LEASE . ' ms', $all[0], $all[1] + 29_900), '<', 200, 'a call that lacks a hundred reads no more of the log');
 cmp_ok(looked_at('SELECT * FROM sessauth.lease(?, ?, ?, ?)', node_id('many'), LEASE . ' ms', @all), '<', 10_100, 'nor one that lacks many more than it is told at once');
 cmp_ok(looked_at('SELECT * FROM sessauth.revocations_since(?, ?)', @all), '<', 10_100, 'nor revocations_since()');
+
+# ---- for nodes that join ----
+
+# Pages as doc/protocol.md has them.
+sub unpacked
+{
+	my ($last, $bytes) = @_;
+	my @entries;
+	while (length $bytes)
+	{
+		push @entries, { map { my $len = unpack 'N', substr($bytes, 0, 4, ''); $_ => substr($bytes, 0, $len, '') } qw(kind tenant_id user_id session_id kid epoch event_id at until) };
+	}
+	$entries[-$_]{number} = $last + 1 - $_ for 1 .. @entries;
+	return @entries;
+}
+value($app, q{SELECT sessauth.revoke_session('acme', ?)}, login($dba, 'packed')->{session_id});
+wait_number(value($app, q{SELECT sessauth.revoke_tenant('acme')}));
+my @columns = qw(number kind tenant_id user_id session_id kid epoch event_id at until);
+my @plain = map { my $row = $_; +{ map { $_ => $row->{$_} } @columns } }
+  rows($dba, q{SELECT n AS number, kind, tenant_id, user_id, coalesce(session_id::text, '') AS session_id, kid, epoch, event_id,
+	floor(extract(epoch FROM at) * 1000)::bigint AS at, ceil(extract(epoch FROM until) * 1000)::bigint AS until
+	FROM sessauth.revocation_log WHERE n > ? ORDER BY n}, log_n() - 500);
+my $packed = row($gate, 'SELECT * FROM sessauth.revocations_packed(?, ?)', $all[0], log_n() - 500);
+is($packed->{last}, log_n(), 'packed they come to the last');
+is_deeply([ unpacked(@$packed{qw(last packed)}) ], \@plain, 'and are what the log has');
+$packed = row($gate, 'SELECT * FROM sessauth.revocations_packed(?, ?)', @all);
+is($packed->{last}, $all[1] + 10_000, 'ten thousand at a time');
+is(scalar(my @ten_thousand = unpacked(@$packed{qw(last packed)})), 10_000, 'which are so many');
+is_deeply([ @{ row($gate, 'SELECT * FROM sessauth.revocations_packed(?, ?)', @$_[0, 1]) }{qw(last packed)} ], [ $_->[1], '' ], $_->[2])
+  for [ $all[0], log_n(), 'none behind the last' ], [ '00000000-0000-4000-8000-000000000000', 7, 'none of another generation' ];
+is(error_of($ledger->dbh('app'), 'SELECT sessauth.revocations_packed(?, ?)', @all)->{sqlstate}, '42501', 'and none for service access');
+
+$dba->do('ALTER ROLE gate SET track_functions = "all"');
+my $joins = start_gate($ledger, undef, node => 'joins')->wait_ready;
+like($joins->get('/readyz')->{content}, qr/^ready/, 'a node that lacks tens of thousands joins');
+is($joins->auth(login($dba, 'joined')->{access_token}), 200, 'and decides');
+my %calls = map { $_->{funcname} => $_->{calls} } @{ poll_until('its calls to be counted', sub {
+	my @calls = rows($dba, q{SELECT funcname, calls FROM pg_stat_user_functions WHERE funcname IN ('lease', 'revocations_packed') AND calls > 0});
+	@calls == 2 && \@calls }) };
+cmp_ok($calls{revocations_packed}, '>=', 2, 'by the ten thousand');
 
 # ---- refused ----
 

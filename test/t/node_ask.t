@@ -273,7 +273,7 @@ done_testing();
 sub login { return row($app, 'SELECT * FROM sessauth.issue_session(?, ?)', 'acme', $_[0])->{access_token}; }
 
 # PostgreSQL answers questions about tokens only: the lease comes over Redis.
-sub no_leases { $dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint) FROM gate'); return; }
+sub no_leases { $dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint, bigint) FROM gate'); return; }
 
 sub signal_worker
 {
@@ -295,13 +295,7 @@ sub request
 	return $socket;
 }
 
-sub metric
-{
-	my ($gate, $name) = @_;
-	my ($url)   = $gate->log_contents =~ m{administration listening on (http://127\.0\.0\.1:\d+)} or die $gate->log_contents;
-	my ($value) = HTTP::Tiny->new->get("$url/metrics")->{content} =~ /^\Q$name\E (\S+)$/m;
-	return $value // 0;
-}
+sub metric { my ($gate, $name) = @_; return $gate->metric($name); }
 
 # How many requests PostgreSQL has decided so.
 sub asked { my ($decision, $of) = @_; return metric($of // $gate, qq{sessauth_gate_requests_total{decision="$decision",source="postgres"}}); }

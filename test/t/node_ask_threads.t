@@ -19,7 +19,7 @@ value($dba, 'SELECT sessauth.create_tenant(?)', 'acme');
 value($dba, 'SELECT sessauth.add_mirror(?, ?)', 'main', $redis->url);
 
 # PostgreSQL answers questions about tokens only: the lease comes over Redis.
-$dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint) FROM gate');
+$dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint, bigint) FROM gate');
 
 # As sessauth.h numbers them.
 my ($local, $postgres) = ('[12]', 4);
@@ -66,7 +66,7 @@ sub run_under
 	value($dba, 'SELECT sessauth.revoke_access(?, ?)', 'gate', 'node');
 	$becomes->('when it does not say, nobody can tell', qr{^(cannot_tell/\d ){4}$});
 	value($dba, 'SELECT sessauth.grant_access(?, ?)', 'gate', 'node');
-	$dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint) FROM gate');
+	$dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint, bigint) FROM gate');
 	$becomes->('until it does', qr{^active/$postgres revoked/$postgres active/$postgres active/$postgres $});
 
 	close $to;

@@ -1,6 +1,6 @@
 # node_keys.t
-#		Signing keys from PostgreSQL: those of a standby may be old, so a gate does not judge by them; and who
-#		makes up names of keys keeps nobody from a new one. Keys from a file: how a new one gets there in time.
+#		Signing keys from PostgreSQL: those of a standby may be old, so a gate does not judge by them; who
+#		makes up names of keys keeps nobody from a new one; one that is revoked stops everywhere; and how a new one gets into files in time.
 
 use strict;
 use warnings;
@@ -27,7 +27,7 @@ $standby->start;
 
 my $redis = Sessauth::Redis->start_server;
 my $gate  = start_gate($standby, $redis);
-poll_until('the gate to complain', sub { $gate->log_contents =~ /standby/ });
+poll_until('the gate to complain of keys', sub { $gate->log_contents =~ /keys: .*standby/ });
 like($gate->log_contents, qr/target_session_attrs/, 'a gate whose PostgreSQL is a standby says what to do');
 like($gate->get('/readyz')->{content}, qr/no keys yet/, 'and has no keys');
 is($gate->get('/.well-known/jwks.json')->{status}, 503, 'nor publishes any');
@@ -40,7 +40,7 @@ $gate->stop;
 
 # ---- a flood of made-up kids ----
 
-my ($ledger, $dba) = worker_ledger('flooded', mirror => 0, config => "track_functions = all\n");
+my ($ledger, $dba) = worker_ledger('flooded', mirror => 0, config => "track_functions = all\nsessauth.max_lease = 2s\n");
 my $alice = login($dba, 'alice');
 $gate = start_gate($ledger, undef, arguments => [ '--admin-listen', '127.0.0.1:0' ])->wait_ready;
 is($gate->auth($alice->{access_token}), 200, 'a token is good');
@@ -67,32 +67,57 @@ $made_up += $_ for HTTP::Tiny->new->get("$admin/metrics")->{content} =~ /^sessau
 cmp_ok($made_up, '>', 100, 'hundreds of made-up kids were looked for');
 cmp_ok($calls->() - $before, '<=', $elapsed + 3, 'PostgreSQL was asked for keys once a second, no more');
 
-# ---- a pinned file ----
+# ---- a key that is revoked ----
+
+value($dba, q{SELECT sessauth.add_mirror('main', ?)}, $redis->url);
+wait_streaming($dba);
+my $stolen = login($dba, 'mallory')->{access_token};
+my ($kid)  = $dba->selectrow_array(q{SELECT kid FROM sessauth.keys WHERE state = 'signing'});
+value($dba, 'SELECT sessauth.rotate_signing_key()');
+my $newer  = login($dba, 'carol')->{access_token};
+
+# Their files of keys keep the revoked one: they hear of it over Redis, and of nothing else.
+my %pinned = Sessauth::Gate::pinned_keys($dba);
+my $start_pinned = sub { return Sessauth::Gate->start_gate(node => $_[0], redis => $redis->url, max_staleness => '2s', arguments => [%pinned])->wait_ready };
+my @nodes  = ($gate, start_gate($ledger, $redis, node => 'both')->wait_ready, $start_pinned->('pinned'));
+for my $node (@nodes) { $node->wait_auth($_, 200) for $stolen, $newer }
+my $event = value($dba, 'SELECT sessauth.revoke_signing_key(?)', $kid);
+ok(value($dba, q{SELECT sessauth.await_receipt(?, '60s')}, $event), 'a revoked key has a receipt');
+my %said = map { $_->auth($stolen) => 1 } @nodes;
+push @nodes, $start_pinned->('late');
+for my $node (@nodes)
+{
+	poll_until('a revoked key to be refused', sub { my $status = $node->auth($stolen); $said{$status}++; $status == 401 });
+	is($node->wait_auth($newer, 200), 200, $node->name . ' refuses its tokens, and no others');
+}
+ok(!$said{200}, 'after the receipt no node has accepted one');
+
+# ---- a new key for a file ----
 
 my $dir    = private_dir();
-my $pinned = start_gate($ledger, undef, arguments => [ '--jwks', write_jwks($dba) ])->wait_ready;
+my $filed  = start_gate($ledger, undef, arguments => [ '--jwks', write_jwks($dba) ])->wait_ready;
 my $carol  = login($dba, 'carol');
-is($pinned->auth($carol->{access_token}), 200, 'a gate with a file of keys serves');
+is($filed->auth($carol->{access_token}), 200, 'a gate with a file of keys serves');
 my $rotator = $ledger->dbh;
 $rotator->begin_work;
-my $kid = value($rotator, 'SELECT sessauth.rotate_signing_key()');
+my $next = value($rotator, 'SELECT sessauth.rotate_signing_key()');
 write_jwks($rotator);
-kill 'HUP', $pinned->pid;
-poll_until('the gate to know the new key', sub { $pinned->get('/.well-known/jwks.json')->{content} =~ /\Q$kid\E/ });
+kill 'HUP', $filed->pid;
+poll_until('the gate to know the new key', sub { $filed->get('/.well-known/jwks.json')->{content} =~ /\Q$next\E/ });
 my $dave = login($dba, 'dave');
-unlike(kid_of($dave), qr/\Q$kid\E/, 'until the rotation is committed, nobody gets a token of the new key');
-is($pinned->auth($dave->{access_token}), 200, 'nor has to wait');
+unlike(kid_of($dave), qr/\Q$next\E/, 'until the rotation is committed, nobody gets a token of the new key');
+is($filed->auth($dave->{access_token}), 200, 'nor has to wait');
 $rotator->commit;
 my $erin = login($dba, 'erin');
-is(kid_of($erin), $kid, 'then everybody does');
-is_deeply([ map { $pinned->auth($_->{access_token}) } $carol, $dave, $erin ], [ 200, 200, 200 ], 'and a gate that had the key in its file before accepts them from the first on');
+is(kid_of($erin), $next, 'then everybody does');
+is_deeply([ map { $filed->auth($_->{access_token}) } $carol, $dave, $erin ], [ 200, 200, 200 ], 'and a gate that had the key in its file before accepts them from the first on');
 
 value($dba, 'SELECT sessauth.rotate_signing_key()');
 my $early = login($dba, 'frank');
-$pinned->wait_auth($early->{access_token}, 401);
-is($pinned->reason($early->{access_token}), 'unknown_key', 'a token of a key that is not in the file yet is refused: nobody could be asked');
+$filed->wait_auth($early->{access_token}, 401);
+is($filed->reason($early->{access_token}), 'unknown_key', 'a token of a key that is not in the file yet is refused: nobody could be asked');
 write_jwks($dba);
-is($pinned->wait_auth($early->{access_token}, 200), 200, 'until it is');
+is($filed->wait_auth($early->{access_token}, 200), 200, 'until it is');
 
 done_testing;
 

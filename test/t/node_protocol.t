@@ -361,7 +361,7 @@ subtest 'expiry goes by the ledger\'s time' => sub {
 	my $gate   = ready($ledger);
 	my $token  = $ledger->token(exp => $ledger->now_s + 3600);
 	becomes($ledger, 'a token that expired years ago by our clock is good by the ledger\'s', sub { $gate->auth($token) == 200 });
-	is($gate->auth($ledger->token(iat => time, exp => time + 3600)), 401, 'one of our time is from its future');
+	is($gate->auth($ledger->token(iat => time, exp => time + 3600)), 503, 'one of our time is from its future, or the ledger\'s clock was set just now');
 	$ledger->advance(3590);
 	becomes($ledger, 'it stays good until then', sub { $gate->auth($ledger->token(iat => $ledger->now_s)) == 200 });
 	is($gate->auth($token), 200, 'until its own end');

@@ -89,25 +89,22 @@ SKIP:
 
 	subtest 'WebSockets' => sub {
 		my $service = start_service('websocket');
-		my %login   = map { $_ => { login(/carol/ ? 'globex' : 'acme', /^(\w+)/) } } 'alice 1', 'alice 2', 'bob', 'carol', 'dave';
-		my %client  = map { $_ => connect_socket($service, $login{$_}{access_token}) } keys %login;
-		for my $name (sort keys %client)
-		{
-			poll_until("$name to be connected", sub { $client{$name}->log_contents =~ /^message .*"session":"$login{$name}{session_id}"/m });
-		}
+		my %client  = map { $_ => start_client($service, $_) } 'alice 1', 'alice 2', 'bob', 'carol', 'dave';
+		wait_connected($_) for values %client;
 		my $refused = connect_socket($service, 'nonsense');
 		poll_until('the refusal', sub { $refused->log_contents =~ /^refused 401$/m });
 		pass('nonsense is refused at the upgrade');
 
-		closes('a session', $client{'alice 1'}, sub { value($app, 'SELECT sessauth.revoke_session(?, ?)', 'acme', $login{'alice 1'}{session_id}) });
-		my %refreshed = %{ row($app, 'SELECT * FROM sessauth.refresh_session(?)', $login{'alice 2'}{refresh_token}) };
+		my $closed  = sub { grep { $client{$_}{socket}->log_contents =~ /closed/ } sort keys %client };
+		closes('a session', $service, $client{'alice 1'}, sub { value($app, 'SELECT sessauth.revoke_session(?, ?)', 'acme', $_[0]{session_id}) });
+		my %refreshed = %{ row($app, 'SELECT * FROM sessauth.refresh_session(?)', $client{'alice 2'}{refresh_token}) };
 		is($refreshed{outcome}, 'ok', 'another session of the user is refreshed');
 		$gate->wait_auth($refreshed{access_token}, 200);
-		is_deeply([ grep { $client{$_}->log_contents =~ /closed/ } sort keys %client ], ['alice 1'], 'which closes nothing');
-		closes('a user', $client{'alice 2'}, sub { value($app, 'SELECT sessauth.revoke_user(?, ?)', 'acme', 'alice') });
-		closes('a tenant', $client{carol}, sub { value($app, 'SELECT sessauth.revoke_tenant(?)', 'globex') });
-		is_deeply([ grep { $client{$_}->log_contents =~ /closed/ } sort keys %client ], [ 'alice 1', 'alice 2', 'carol' ], 'and nobody else is closed');
-		$_->stop for values %client;
+		is_deeply([ $closed->() ], ['alice 1'], 'which closes nothing');
+		closes('a user', $service, $client{'alice 2'}, sub { value($app, 'SELECT sessauth.revoke_user(?, ?)', 'acme', 'alice') });
+		closes('a tenant', $service, $client{carol}, sub { value($app, 'SELECT sessauth.revoke_tenant(?)', 'globex') });
+		is_deeply([ $closed->() ], [ 'alice 1', 'alice 2', 'carol' ], 'and nobody else is closed');
+		$_->{socket}->stop for values %client;
 		$service->stop;
 	};
 }
@@ -238,13 +235,35 @@ sub connect_socket
 	return Sessauth::Process->start('client' . ++$ledger->{clients}, [ 'node', "$tools/websocket_client.mjs", $service->{url}, $token ]);
 }
 
+# A session of whoever it is ("alice 2"), and a client that connects with its token.
+sub start_client
+{
+	my ($service, $who) = @_;
+	my %login = login($who =~ /carol/ ? 'globex' : 'acme', $who =~ /^(\w+)/);
+	return { %login, who => $who, socket => connect_socket($service, $login{access_token}) };
+}
+
+sub wait_connected
+{
+	my ($client) = @_;
+	poll_until("$client->{who} to be connected", sub { $client->{socket}->log_contents =~ /^message .*"session":"$client->{session_id}"/m });
+	return;
+}
+
+# Within a second, that is. A machine may be too busy for that once, or twice: then the same client comes again.
 sub closes
 {
-	my ($what, $client, $revoke) = @_;
-	my $begun = now_ms();
-	$revoke->();
-	poll_until("$what to be closed", sub { $client->log_contents =~ /^closed 4401$/m });
-	pass("$what that is revoked is closed");
-	note(sprintf 'after %.0f ms', now_ms() - $begun);
+	my ($what, $service, $client, $revoke) = @_;
+	my @took;
+	do
+	{
+		wait_connected($client = start_client($service, $client->{who})) if @took;
+		my $begun = now_ms();
+		$revoke->($client);
+		poll_until("$what to be closed", sub { $client->{socket}->log_contents =~ /^closed 4401$/m });
+		push @took, now_ms() - $begun;
+	} until $took[-1] < 1000 || @took == 3;
+	cmp_ok($took[-1], '<', 1000, "$what that is revoked is closed within a second");
+	note(sprintf 'after %s ms', join ', ', map { int } @took);
 	return;
 }

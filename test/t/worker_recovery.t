@@ -139,7 +139,7 @@ check_stream($sdba, $redis, 'after a promotion');
 ok($node->ask->wait_answer, 'and answers the nodes');
 # ---- set back, and only a node remembers ----
 
-for my $way ('sql', 'redis')
+for my $way ('sql', 'overtaken', 'redis')
 {
 	my ($ledger, $dba, $redis) = worker_ledger("rewound_$way");
 	my $id = 'gate/' . '1' x 32;
@@ -158,6 +158,8 @@ for my $way ('sql', 'redis')
 	@$node{qw(g n)} = ($g, 8);
 	$node->ask->wait_answer;
 	is((reverse $lease->($g, 8))[0]{n}, 8, "$way: a node knows eight revocations");
+	my $told_at = value($dba, 'SELECT floor(extract(epoch FROM at) * 1000)::bigint FROM sessauth.revocation_log WHERE n = 8');
+	is((reverse rows($dba, 'SELECT * FROM sessauth.lease(?, ?, ?, ?, ?)', $id, '1s', $g, 8, $told_at))[0]{kind}, 'lease', "$way: and may say when the last one was");
 	$ledger->stop;
 	rename $ledger->data_dir, $ledger->data_dir . '.lost' or die;
 	rename $copy, $ledger->data_dir or die;
@@ -167,9 +169,16 @@ for my $way ('sql', 'redis')
 	wait_streaming($dba);
 	is(generation($dba), $g, "$way: no mirror remembers that there were more than three");
 
-	if ($way eq 'sql')
+	my @others = $way eq 'overtaken' ? map { "other-$_" } 1 .. 6 : ();
+	if (@others)
 	{
-		my $error = error_of($dba, 'SELECT * FROM sessauth.lease(?, ?, ?, ?)', $id, '1s', $g, 8);
+		value($dba, q{SELECT sessauth.revoke_user('acme', ?)}, $_) for @others;
+		wait_published($dba, $redis);
+		is(value($dba, 'SELECT n FROM sessauth.ledger_state'), 9, 'the ledger has more revocations again, and other ones');
+	}
+	if ($way ne 'redis')
+	{
+		my $error = error_of($dba, 'SELECT * FROM sessauth.lease(?, ?, ?, ?, ?)', $id, '1s', $g, 8, $told_at);
 		is($error && $error->{sqlstate}, '55000', 'the node gets no lease');
 	}
 	else
@@ -179,8 +188,8 @@ for my $way ('sql', 'redis')
 	poll_until('a new generation', sub { generation($dba) ne $g });
 	pass("$way: what the node says means a new generation");
 	my $event = value($dba, q{SELECT sessauth.revoke_user('acme', 'fourth')});
-	my ($row) = grep { $_->{kind} eq 'user' && $_->{n} } poll_until('its number', sub { my @rows = $lease->($g, 8); $rows[-1]{n} == 4 && \@rows })->[-2];
-	is($row && $row->{n}, 4, "$way: in which it is told everything again");
+	my ($row) = grep { $_->{kind} eq 'user' && $_->{n} } poll_until('its number', sub { my @rows = $lease->($g, 8); $rows[-1]{n} == 4 + @others && \@rows })->[-2];
+	is($row && $row->{n}, 4 + @others, "$way: in which it is told everything again");
 	like(slurp_file($ledger->logfile), qr/a node knows more revocations than this ledger/, "$way: and the log says why");
 }
 

@@ -213,6 +213,14 @@ test_keys(void)
 	ok(answered(nonce1, G1, 12, 11, AT + 9, lease.end + 7) && lease_extend(&lease) && lease.keys_from == 4200000, "also when his lease was over and he missed nothing");
 	lease_ask(&lease, nonce2, lease.end);
 	ok(answered(nonce2, G1, 13, 12, AT + 20, lease.end + 2000000) && lease_extend(&lease) && lease.keys_from > 4200000, "but not when he may have missed the end of one");
+
+	lease_init(&lease, 600000000);
+	lease_ask(&lease, nonce1, 5000000);
+	ok(answered(nonce1, G1, 7, 6, AT, 5200000) && lease_extend(&lease) && lease.keys_from == 4200000, "with a long lease");
+	lease_ask(&lease, nonce2, 64000000);
+	ok(answered(nonce2, G1, 12, 11, AT + 9, 64999999) && lease_extend(&lease) && lease.keys_from == 4200000, "what was told since its last proof is told for a minute");
+	lease_ask(&lease, nonce1, 124000001);
+	ok(answered(nonce1, G1, 22, 21, AT + 20, 124000001) && lease_extend(&lease) && lease.keys_from > 4200000, "and perhaps no more, though the lease goes on");
 }
 
 static bool

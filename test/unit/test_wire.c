@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/wire.h"
+#include "core/wire_text.h"
 #include "tap.h"
 
 #define G		"0b0e7c3a-8d7f-4a51-9f43-0d8f8f7a7a01"
@@ -93,6 +94,7 @@ test_names_differ(void)
 static void
 test_numbers(void)
 {
+	static const int64_t written[] = {0, 1, 9, 10, 1700000000000, INT64_MAX, -1, INT64_MIN};
 	int64_t		n = -7;
 
 	ok(sa_number_parse("0", 1, &n) && n == 0 && sa_number_parse("42", 2, &n) && n == 42, "decimals are read");
@@ -104,6 +106,16 @@ test_numbers(void)
 	   !sa_number_parse("+1", 2, &n) && !sa_number_parse(" 1", 2, &n) && !sa_number_parse("1 ", 2, &n) && !sa_number_parse("1\0", 2, &n) &&
 	   !sa_number_parse("1e3", 3, &n) && !sa_number_parse("0x1", 3, &n) && !sa_number_parse("1.0", 3, &n), "nothing else is a number");
 	ok(n == -7, "and nothing else is stored");
+	for (size_t i = 0; i < sizeof(written) / sizeof(written[0]); i++)
+	{
+		char		text[SA_NUMBER_SIZE];
+		char		right[SA_NUMBER_SIZE];
+		size_t		len = sa_number_write(written[i], text);
+
+		snprintf(right, sizeof(right), "%lld", (long long) written[i]);
+		is_text(text, right, "a number is written");
+		ok(len == strlen(right), "as long as it is");
+	}
 }
 
 static void

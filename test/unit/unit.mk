@@ -40,7 +40,7 @@ check-unit: $(UNIT_TESTS)
 	prove $(UNIT_TESTS)
 
 # Programs that Perl tests start, and a library that one of them preloads.
-TEST_TOOLS = build/tools/publisher build/tools/wall_clock.so build/tools/node_watch-address build/tools/few_descriptors-address \
+TEST_TOOLS = build/tools/publisher build/tools/wall_clock.so build/tools/node_watch-address build/tools/few_descriptors-address build/tools/node_threads-valgrind \
              $(foreach sanitizer,thread address,build/tools/node_threads-$(sanitizer) build/tools/ask_threads-$(sanitizer) \
                  build/tools/sessauth-gate-$(sanitizer))
 
@@ -72,6 +72,11 @@ build/tools/sessauth-gate-$(1): $(addprefix build/tools/$(1)/,$(SANITIZED_NODE) 
 endef
 $(eval $(call sanitized,thread,thread))
 $(eval $(call sanitized,address,address$(comma)undefined))
+
+# The library as it is installed; valgrind brings what sanitizers build in.
+build/tools/node_threads-valgrind: test/tools/node_threads.c $(NODE_DIR)/libsessauth.a
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 -Wall -Wextra -Werror -g -O2 -pthread -Isrc $^ -L$(libdir) $(NODE_LIBS) -o $@
 
 .PHONY: test-tools
 test-tools: $(TEST_TOOLS)
