@@ -73,7 +73,6 @@ subtest 'slow and endless requests' => sub {
 		is($gate->auth($ledger->token), 200, 'meanwhile others are served') if $open == @slow && $fed > 500 && !$others++;
 		return $open == 0;
 	});
-
 	is($gate->auth('x' x 9000), 401, 'a token beyond the limit is malformed');
 	my $idle = $gate->connect_socket;
 	print $idle "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
