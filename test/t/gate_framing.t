@@ -47,6 +47,13 @@ subtest 'what follows a doubtful end is nobody\'s request' => sub {
 	my $answers = '';
 	poll_until('four answers', sub { sysread($socket, $answers, 65536, length $answers) if IO::Select->new($socket)->can_read(0); ($answers =~ s/alive/alive/g // 0) == 2 });
 	pass('without doubt the connection goes on');
+
+	my $last = $alive =~ s/\r\n\z/Connection: close\r\n\r\n/r;
+	my $say = sub { my $socket = client(); print $socket @_; return read_all($socket) };
+	like($say->("HEAD /auth HTTP/1.1\r\nHost: x\r\n\r\n", $last), qr{^HTTP/1.1 401 [^\r]*\r\n(?:\S[^\r]*\r\n)+\r\nHTTP/1.1 200 }, 'the answer to HEAD has no body');
+	like($say->('GET /auth HTTP/1.1' . "\r\nHost: x\r\nContent-Length: $length\r\n\r\n", $alive, $last), qr{^HTTP/1.1 401 .*?^HTTP/1.1 200 .*?alive\n\z}ms, 'a body is not a request');
+	unlike($say->("POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: $length\r\n\r\n", $alive), qr{alive}, 'nor is what follows a request of two lengths');
+	unlike($say->("POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", $alive), qr{alive}, 'or of a length and chunks');
 };
 
 subtest 'requests that come faster than they are answered' => sub {

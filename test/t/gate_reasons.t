@@ -49,6 +49,12 @@ subtest 'reasons' => sub {
 		is($answer->{content}, "$reason\n", 'in the body, too');
 		is_deeply([ grep { /^x-sessauth/ } keys %{ $answer->{headers} } ], [], 'and it says of nobody who that is');
 	}
+
+	# Only PostgreSQL knows the ledger's time of now; what it says then, jose.t shows.
+	my $early = $gate->get('/auth', $ledger->token(iat => $now + 3600, exp => $now + 7200));
+	is($early->{status}, 503, 'without PostgreSQL nobody can tell that a token is not valid yet');
+	like($early->{content}, qr/^cannot tell: /, 'which is what the gate says');
+	ok(!exists $early->{headers}{'www-authenticate'}, 'and no challenge that would make its client log in again');
 };
 
 subtest 'issuer and audience' => sub {

@@ -18,7 +18,7 @@ use constant { WAITING => 256, CONNECTIONS => 4, CROWD => 300 };
 my ($ledger, $dba) = worker_ledger('main', mirror => 0);
 
 # Questions about tokens only: nobody gets a lease, so nothing is decided by a node alone.
-$dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease(text, interval, uuid, bigint, bigint) FROM gate');
+$dba->do('REVOKE EXECUTE ON FUNCTION sessauth.lease FROM gate');
 my @token = map { login($dba, "user$_")->{access_token} } 0 .. CROWD + 1;
 my $gate  = start_gate($ledger, undef, admin => 1, arguments => [ '--ask-timeout', '60s' ]);
 $gate->wait_auth($token[0], 200);

@@ -1,6 +1,6 @@
 # node_keys.t
 #		Signing keys from PostgreSQL: those of a standby may be old, so a gate does not judge by them; who
-#		makes up names of keys keeps nobody from a new one; and one that is revoked stops everywhere.
+#		makes up names of keys keeps nobody from a new one; one that is revoked stops everywhere; and how a new one gets into files in time.
 
 use strict;
 use warnings;
@@ -92,7 +92,47 @@ for my $node (@nodes)
 }
 ok(!$said{200}, 'after the receipt no node has accepted one');
 
+# ---- a new key for a file ----
+
+my $dir    = private_dir();
+my $filed  = start_gate($ledger, undef, arguments => [ '--jwks', write_jwks($dba) ])->wait_ready;
+my $carol  = login($dba, 'carol');
+is($filed->auth($carol->{access_token}), 200, 'a gate with a file of keys serves');
+my $rotator = $ledger->dbh;
+$rotator->begin_work;
+my $next = value($rotator, 'SELECT sessauth.rotate_signing_key()');
+write_jwks($rotator);
+kill 'HUP', $filed->pid;
+poll_until('the gate to know the new key', sub { $filed->get('/.well-known/jwks.json')->{content} =~ /\Q$next\E/ });
+my $dave = login($dba, 'dave');
+unlike(kid_of($dave), qr/\Q$next\E/, 'until the rotation is committed, nobody gets a token of the new key');
+is($filed->auth($dave->{access_token}), 200, 'nor has to wait');
+$rotator->commit;
+my $erin = login($dba, 'erin');
+is(kid_of($erin), $next, 'then everybody does');
+is_deeply([ map { $filed->auth($_->{access_token}) } $carol, $dave, $erin ], [ 200, 200, 200 ], 'and a gate that had the key in its file before accepts them from the first on');
+
+value($dba, 'SELECT sessauth.rotate_signing_key()');
+my $early = login($dba, 'frank');
+$filed->wait_auth($early->{access_token}, 401);
+is($filed->reason($early->{access_token}), 'unknown_key', 'a token of a key that is not in the file yet is refused: nobody could be asked');
+write_jwks($dba);
+is($filed->wait_auth($early->{access_token}, 200), 200, 'until it is');
+
 done_testing;
+
+# The keys as they are for this connection, put into the file at once.
+sub write_jwks
+{
+	my ($dbh) = @_;
+	open my $file, '>', "$dir/new" or die "$dir/new: $!";
+	print $file value($dbh, 'SELECT sessauth.jwks()');
+	close $file or die "$dir/new: $!";
+	rename "$dir/new", "$dir/jwks.json" or die "$dir/jwks.json: $!";
+	return "$dir/jwks.json";
+}
+
+sub kid_of { my ($login) = @_; return decode_base64url((split /\./, $login->{access_token})[0]) =~ /"kid":"([^"]+)"/ ? $1 : die 'no kid'; }
 
 # Sends tokens that are right but for kid and signature, each with another kid, and waits for no answer; returns the process.
 sub flood
