@@ -29,7 +29,7 @@ my %said;
 my %killed_in;
 my $made = 0;
 my @reported;
-my $why_not;
+my ($may_look, $why_not);
 
 sub worker_pid { return eval { value($dba, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'sessauth worker'}) }; }
 
@@ -52,9 +52,14 @@ sub trace
 		my $pid    = wait_worker();
 		my $strace = Sessauth::Process->start('strace', [ 'strace', '-qqq', '-p', $pid, '-e', 'trace=' . CALLS, @arguments ]);
 		poll_until('strace to look', sub { defined $strace->ended || (eval { slurp_file("/proc/$pid/status") } // '') =~ /^TracerPid:\s*[1-9]/m });
-		return $strace unless defined $strace->ended;
+		if (!defined $strace->ended)
+		{
+			$may_look = 1;
+			return $strace;
+		}
 		$why_not = $strace->log_contents;
-		return if $why_not =~ /Operation not permitted/;
+		# The same is said of one that is just ending.
+		return if $why_not =~ /Operation not permitted/ && !$may_look;
 	}
 	die "strace: $why_not";
 }
