@@ -123,19 +123,9 @@ connections_total(const Connections *connections)
 size_t
 connections_close_idle(Connections *connections)
 {
-	Connection **link = &connections->first;
-
-	while (*link)
-	{
-		if (is_over(*link))
-		{
-			forget(connections, link);
-			continue;
-		}
-		if ((*link)->since == 0 && evbuffer_get_length(bufferevent_get_output((*link)->bev)) == 0)
-			hang_up(*link);
-		link = &(*link)->next;
-	}
+	for (Connection *connection = connections->first; connection; connection = connection->next)
+		if (!was_closed(connection) && connection->since == 0 && evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
+			hang_up(connection);
 	return connections_count(connections);
 }
 
@@ -194,7 +184,7 @@ was_closed(const Connection *connection)
 	return read == NULL && write == NULL && event == NULL;
 }
 
-/* It was closed, and the loop has turned since. */
+/* It was closed, and the loop has turned since: only the sweep may ask, which comes once in a turn. */
 static bool
 is_over(Connection *connection)
 {

@@ -29,7 +29,7 @@ extern size_t connections_count(const Connections *connections);
 /* The same of all loops that share the total. */
 extern size_t connections_total(const Connections *connections);
 
-/* Closes those on which no request is under way. Returns how many are left. */
+/* Closes those on which no request is under way. Returns how many are left; those that are closed count for two sweeps. */
 extern size_t connections_close_idle(Connections *connections);
 
 #endif							/* SESSAUTH_GATE_CONNECTIONS_H */

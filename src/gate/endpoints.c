@@ -68,6 +68,8 @@ endpoints_answer(Worker *worker, struct evhttp_request *request, int64_t arrived
 {
 	Gate	   *gate = worker->gate;
 
+	/* Before anybody has the answer, and looks for it here. */
+	metrics_count(&worker->metrics, decision->code, decision->source, sessauth_now() - arrived);
 	switch (decision->code)
 	{
 		case SESSAUTH_ACTIVE:
@@ -80,7 +82,6 @@ endpoints_answer(Worker *worker, struct evhttp_request *request, int64_t arrived
 			refuse(gate, request, "invalid_token", sessauth_code_name(decision->code));
 			break;
 	}
-	metrics_count(&worker->metrics, decision->code, decision->source, sessauth_now() - arrived);
 }
 
 static void
