@@ -38,8 +38,6 @@ subtest 'reasons' => sub {
 		[ 'unknown_key'   => 'one of a key that nobody has published', $ledger->token(key => 'third') ],
 		[ 'wrong_issuer'  => 'one of another issuer',           $ledger->token(issuer => 'https://elsewhere.example') ],
 		[ 'wrong_issuer'  => 'one for another audience',        $ledger->token(audience => 'https://elsewhere.example') ]);
-	like($gate->get('/auth', $ledger->token(iat => $now + 3600, exp => $now + 7200))->{content}, qr/^cannot tell: the token begins later than/,
-		'one of the future may be of a clock that was set just now, and there is nobody to ask');
 	for my $case (@cases)
 	{
 		my ($reason, $name, $token) = @$case;
@@ -50,11 +48,11 @@ subtest 'reasons' => sub {
 		is_deeply([ grep { /^x-sessauth/ } keys %{ $answer->{headers} } ], [], 'and it says of nobody who that is');
 	}
 
-	# Only PostgreSQL knows the ledger's time of now; what it says then, jose.t shows.
+	# What PostgreSQL says to it, jose.t shows.
 	my $early = $gate->get('/auth', $ledger->token(iat => $now + 3600, exp => $now + 7200));
-	is($early->{status}, 503, 'without PostgreSQL nobody can tell that a token is not valid yet');
-	like($early->{content}, qr/^cannot tell: /, 'which is what the gate says');
-	ok(!exists $early->{headers}{'www-authenticate'}, 'and no challenge that would make its client log in again');
+	is($early->{status}, 503, 'one of the future may be of a clock that was set just now, and there is nobody to ask');
+	like($early->{content}, qr/^cannot tell: the token begins later than/, 'which is what the gate says');
+	ok(!exists $early->{headers}{'www-authenticate'}, 'without a challenge that would make its client log in again');
 };
 
 subtest 'issuer and audience' => sub {
