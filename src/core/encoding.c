@@ -15,7 +15,6 @@ static const char b64url_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopq
 static const char hex_lower[] = "0123456789abcdef";
 static const char hex_upper[] = "0123456789ABCDEF";
 
-static int	b64url_value(unsigned char c);
 static int	hex_value(unsigned char c);
 static bool pct_is_plain(unsigned char c);
 static size_t utf8_length(const unsigned char *p, size_t left);
@@ -46,25 +45,54 @@ sa_b64url_encode(const void *in, size_t len, char *out)
 	return (size_t) (o - out);
 }
 
+/* One more than its value for each character of the alphabet, 0 for all others. */
+static const unsigned char b64url_place[256] = {
+	['A'] = 1, ['B'] = 2, ['C'] = 3, ['D'] = 4, ['E'] = 5, ['F'] = 6, ['G'] = 7, ['H'] = 8,
+	['I'] = 9, ['J'] = 10, ['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16,
+	['Q'] = 17, ['R'] = 18, ['S'] = 19, ['T'] = 20, ['U'] = 21, ['V'] = 22, ['W'] = 23, ['X'] = 24,
+	['Y'] = 25, ['Z'] = 26, ['a'] = 27, ['b'] = 28, ['c'] = 29, ['d'] = 30, ['e'] = 31, ['f'] = 32,
+	['g'] = 33, ['h'] = 34, ['i'] = 35, ['j'] = 36, ['k'] = 37, ['l'] = 38, ['m'] = 39, ['n'] = 40,
+	['o'] = 41, ['p'] = 42, ['q'] = 43, ['r'] = 44, ['s'] = 45, ['t'] = 46, ['u'] = 47, ['v'] = 48,
+	['w'] = 49, ['x'] = 50, ['y'] = 51, ['z'] = 52, ['0'] = 53, ['1'] = 54, ['2'] = 55, ['3'] = 56,
+	['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['-'] = 63, ['_'] = 64,
+};
+
 bool
 sa_b64url_decode(const char *in, size_t len, void *out, size_t outsize, size_t *outlen)
 {
+	const unsigned char *p = (const unsigned char *) in;
 	unsigned char *o = out;
 	uint32_t	bits = 0;
 	unsigned	nbits = 0;
 	size_t		n = 0;
+	size_t		i = 0;
 
 	*outlen = 0;
 	if (len % 4 == 1 || len / 4 * 3 + (len % 4) * 3 / 4 > outsize)
 		return false;
 
-	for (size_t i = 0; i < len; i++)
+	/* Four at a time, because a question about each is guessed wrong by the processor half of the time. */
+	for (; len - i >= 4; i += 4)
 	{
-		int			value = b64url_value((unsigned char) in[i]);
+		uint32_t	a = b64url_place[p[i]];
+		uint32_t	b = b64url_place[p[i + 1]];
+		uint32_t	c = b64url_place[p[i + 2]];
+		uint32_t	d = b64url_place[p[i + 3]];
 
-		if (value < 0)
+		if (!a || !b || !c || !d)
 			return false;
-		bits = (bits << 6 | (uint32_t) value) & 0xfff;
+		bits = (a - 1) << 18 | (b - 1) << 12 | (c - 1) << 6 | (d - 1);
+		o[n++] = (unsigned char) (bits >> 16);
+		o[n++] = (unsigned char) (bits >> 8);
+		o[n++] = (unsigned char) bits;
+	}
+	for (bits = 0; i < len; i++)
+	{
+		uint32_t	place = b64url_place[p[i]];
+
+		if (!place)
+			return false;
+		bits = (bits << 6 | (place - 1)) & 0xfff;
 		nbits += 6;
 		if (nbits >= 8)
 		{
@@ -78,22 +106,6 @@ sa_b64url_decode(const char *in, size_t len, void *out, size_t outsize, size_t *
 		return false;
 	*outlen = n;
 	return true;
-}
-
-static int
-b64url_value(unsigned char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	if (c == '-')
-		return 62;
-	if (c == '_')
-		return 63;
-	return -1;
 }
 
 size_t

@@ -18,7 +18,7 @@ use Sessauth::Process qw(free_port now_ms poll_until private_dir);
 use Sessauth::Publisher;
 use Sessauth::Redis;
 
-use constant SCALING        => 0.85;	# of how OpenSSL's verification scales, which shares nothing
+use constant SCALING        => 0.75;	# of how OpenSSL's verification scales, which shares nothing
 use constant ALONE_AT_LEAST => 25;	# percent of a round, for its p99 to count
 
 my $seconds     = $ENV{BENCH_SECONDS}     // 2;
