@@ -53,6 +53,9 @@ ends_with('a statement timeout', sub {
 });
 ends_with('a cancelled query', sub {
 	$_[0]->do('SELECT pg_sleep(600)', { pg_async => DBD::Pg::PG_ASYNC() });
+
+	# What is cancelled before it runs is not: the request finds nothing to cancel.
+	poll_until('the query to run', sub { value($dba, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) });
 	ok($_[0]->pg_cancel, 'the client cancels its query');
 	$_[0]->rollback;
 });
