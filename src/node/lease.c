@@ -25,7 +25,7 @@
 #include "node/lease.h"
 
 #define TOLD_US				60000000	/* a revocation is told for at least as long (doc/protocol.md, section 3, until) */
-#define ACCESS_TTL_MIN_US	1000000 /* of sessauth.access_ttl, which is longer than the keys of a moment ago are old */
+#define ACCESS_TTL_MIN_US	1000000 /* of sessauth.access_ttl: of keys asked for no longer ago than that, every end is still told */
 
 static bool prove(Lease *lease, const LeaseGrant *proof, int64_t t0, int64_t received);
 static LeaseGrant proof_of(const SaAnswer *answer);
